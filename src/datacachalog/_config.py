@@ -1,0 +1,104 @@
+"""How does the catalog behave? One frozen value; units stand in the names.
+
+A field comes from, in this order: the argument, the environment (`DATACACHALOG_<FIELD>`), the catalog file, the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from ._errors import ConfigurationError
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def _setting(name: str, default: Any) -> Any:
+    """Declare a field whose default is the environment's value, if there is one."""
+
+    def from_environment() -> Any:
+        text = os.environ.get(f"DATACACHALOG_{name.upper()}", "").strip()
+        if not text:
+            return default
+        try:
+            return _parsed(text, default)
+        except ValueError:
+            raise ConfigurationError(
+                f"DATACACHALOG_{name.upper()}={text!r} can't be read as {type(default).__name__}"
+            ) from None
+
+    return field(default_factory=from_environment)
+
+
+def _parsed(text: str, default: object) -> object:
+    if isinstance(default, bool):
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise ValueError(text)
+    if isinstance(default, int | float):
+        return type(default)(text)
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogConfig:
+    """How a catalog behaves.
+
+    Args:
+        part_bytes: size of a range; also what fits in one request. Bytes, at least 1 KiB.
+        max_concurrency: requests in flight, never more.
+        connect_timeout_seconds: how long to wait for a connection.
+        read_timeout_seconds: how long to wait without a byte received.
+        retries: further tries of a request or a part.
+        restarts: further tries of a download whose object keeps changing.
+        max_age_seconds: how long a cached copy is used without a request; 0 means always ask.
+        on_unreachable: what a fetch does with a cached copy when the remote does not answer: `"stale"` serves it with
+            a `StaleDataWarning`, `"raise"` raises.
+        offline: no request at all; what is cached is served.
+
+    Raises:
+        ConfigurationError: a value out of range, or an environment variable that can't be read.
+    """
+
+    part_bytes: int = _setting("part_bytes", 8 * 1024 * 1024)
+    max_concurrency: int = _setting("max_concurrency", 64)
+    connect_timeout_seconds: float = _setting("connect_timeout_seconds", 10.0)
+    read_timeout_seconds: float = _setting("read_timeout_seconds", 30.0)
+    retries: int = _setting("retries", 5)
+    restarts: int = _setting("restarts", 3)
+    max_age_seconds: float = _setting("max_age_seconds", 0.0)
+    on_unreachable: Literal["stale", "raise"] = _setting("on_unreachable", "stale")
+    offline: bool = _setting("offline", False)
+
+    def __post_init__(self) -> None:
+        whole = {"part_bytes": 1024, "max_concurrency": 1, "retries": 0, "restarts": 0}
+        for name, least in whole.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigurationError(f"{name} is a whole number, at least {least}: got {value!r}")
+        for name in ("connect_timeout_seconds", "read_timeout_seconds", "max_age_seconds"):
+            value = getattr(self, name)
+            least_text = "at least 0" if name == "max_age_seconds" else "above 0"
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not (value >= 0 if name == "max_age_seconds" else value > 0):
+                raise ConfigurationError(f"{name} is a number of seconds, {least_text}: got {value!r}")
+        if self.on_unreachable not in ("stale", "raise"):
+            raise ConfigurationError(f"on_unreachable is 'stale' or 'raise': got {self.on_unreachable!r}")
+        if not isinstance(self.offline, bool):
+            raise ConfigurationError(f"offline is True or False: got {self.offline!r}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> CatalogConfig:
+        """Take the values of a catalog file; the environment goes before them.
+
+        Raises:
+            ConfigurationError: an unknown key, or a value out of range.
+        """
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ConfigurationError(f"unknown setting {unknown[0]!r}: the settings are {', '.join(sorted(known))}")
+        unset = {k: v for k, v in values.items() if not os.environ.get(f"DATACACHALOG_{k.upper()}", "").strip()}
+        return cls(**unset)

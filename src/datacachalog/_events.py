@@ -1,0 +1,129 @@
+"""What happens while a catalog works? Frozen facts, told to an `Observer`; nothing flows back.
+
+Every event carries `operation`, the number of the call it belongs to: calls overlap in an async service. Byte counts
+are absolute, so an observer that misses an event, or sees bytes taken back after a broken connection, stays right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ._models import FetchAction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationStarted:
+    """A call began: `fetch`, `fetch_files`, `fetch_all` or `load`, for that many datasets."""
+
+    operation: int
+    datasets: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetResolved:
+    """A dataset turned out to be that many files."""
+
+    operation: int
+    dataset: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferStarted:
+    """The first bytes of a file's new version are on their way; `size_bytes` is the size of the whole file."""
+
+    operation: int
+    dataset: str
+    uri: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferAdvanced:
+    """So many bytes of the file are here. Smaller than before after a break: what is read again isn't counted twice."""
+
+    operation: int
+    dataset: str
+    uri: str
+    received_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferRestarted:
+    """The object changed under the download, which starts again with the new version."""
+
+    operation: int
+    dataset: str
+    uri: str
+    restart: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRetried:
+    """A request failed and is sent again after `delay_seconds`."""
+
+    operation: int
+    dataset: str
+    uri: str
+    attempt: int
+    delay_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFinished:
+    """A file is in the cache, right and whole. `size_bytes` is its size, `bytes_downloaded` what was received for it."""
+
+    operation: int
+    dataset: str
+    uri: str
+    action: FetchAction
+    size_bytes: int
+    bytes_downloaded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFinished:
+    """All files of a dataset are there."""
+
+    operation: int
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFailed:
+    """A dataset failed; `reason` is the text of its error, without secrets."""
+
+    operation: int
+    dataset: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationFinished:
+    """A call ended, by returning, by an error or by cancellation. The last event of its operation, always sent.
+
+    `is_cancelled` tells whether it was cut short; the counts are of datasets.
+    """
+
+    operation: int
+    seconds: float
+    finished: int
+    failed: int
+    bytes_downloaded: int
+    is_cancelled: bool
+
+
+Event = (
+    OperationStarted
+    | DatasetResolved
+    | TransferStarted
+    | TransferAdvanced
+    | TransferRestarted
+    | RequestRetried
+    | FileFinished
+    | DatasetFinished
+    | DatasetFailed
+    | OperationFinished
+)
