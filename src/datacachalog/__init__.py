@@ -120,7 +120,7 @@ _MODULE_OF_NAME = {
     ),
 }
 
-__all__ = sorted(_MODULE_OF_NAME)  # noqa: PLE0605  # pinned, name by name, by a test
+__all__ = sorted(_MODULE_OF_NAME)
 
 
 def __getattr__(name: str) -> object:

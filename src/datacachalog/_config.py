@@ -1,6 +1,6 @@
 """How does the catalog behave? One frozen value; units stand in the names.
 
-A field comes from, in this order: the argument, the environment (`DATACACHALOG_<FIELD>`), the catalog file, the default.
+A field comes from the argument, else the environment (`DATACACHALOG_<FIELD>`), else the catalog file, else the default.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class CatalogConfig:
     restarts: int = _setting("restarts", 3)
     max_age_seconds: float = _setting("max_age_seconds", 0.0)
     on_unreachable: Literal["stale", "raise"] = _setting("on_unreachable", "stale")
-    offline: bool = _setting("offline", False)
+    offline: bool = _setting("offline", default=False)
 
     def __post_init__(self) -> None:
         whole = {"part_bytes": 1024, "max_concurrency": 1, "retries": 0, "restarts": 0}

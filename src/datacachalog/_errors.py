@@ -296,7 +296,7 @@ class FetchAllError(DatacachalogError, ExceptionGroup[Exception]):
 
     report: FetchReport
 
-    def __new__(cls, message: str, exceptions: Sequence[Exception], report: FetchReport | None = None) -> Self:
+    def __new__(cls, message: str, exceptions: Sequence[Exception], report: FetchReport | None = None) -> Self:  # noqa: ARG004  # what __init__ takes
         return super().__new__(cls, message, exceptions)
 
     def __init__(self, message: str, exceptions: Sequence[Exception], report: FetchReport | None = None) -> None:
@@ -307,7 +307,7 @@ class FetchAllError(DatacachalogError, ExceptionGroup[Exception]):
     def __str__(self) -> str:
         return ExceptionGroup.__str__(self)
 
-    def derive(self, excs: Sequence[Exception]) -> FetchAllError:
+    def derive(self, excs: Sequence[Exception]) -> FetchAllError:  # type: ignore[override]  # never a BaseException
         """Keep the report when the group is split by `except*`."""
         return FetchAllError(self.message, excs, getattr(self, "report", None))
 

@@ -40,7 +40,7 @@ class TransferStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferAdvanced:
-    """So many bytes of the file are here. Smaller than before after a break: what is read again isn't counted twice."""
+    """So many bytes of the file are here; fewer than before where some have to be read again."""
 
     operation: int
     dataset: str
@@ -73,7 +73,7 @@ class RequestRetried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFinished:
-    """A file is in the cache, right and whole. `size_bytes` is its size, `bytes_downloaded` what was received for it."""
+    """A file is in the cache, right and whole: `size_bytes` is its size, `bytes_downloaded` what was received."""
 
     operation: int
     dataset: str

@@ -1,4 +1,4 @@
-"""What is a dataset, a version of an object, a cached file, a result? Values without behaviour that could wait or fail late.
+"""What is a dataset, a version of an object, a cached file, a result? Values that neither wait nor fail late.
 
 All of them are frozen, compare by value and pickle. Sizes are bytes, times are aware UTC datetimes, durations seconds.
 An ETag is kept without its quotes and without `W/`, so that two spellings of one validator are equal.
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from ._digests import parse_digest
 from ._errors import ConfigurationError, FetchAllError, MultiFileDatasetError, redact_uri
-
-DIGEST_BYTES = {"crc64nvme": 8, "crc32c": 4, "crc32": 4, "sha256": 32, "sha1": 20, "md5": 16}
-"""The digest algorithms, by the name in `Dataset.checksum`: how many bytes a digest has."""
 
 FetchAction = Literal["downloaded", "revalidated", "cached", "stale"]
 """What a fetch did: brought new bytes; asked and was told that the cached copy is fresh; did not have to ask; could not
@@ -64,7 +62,7 @@ class Dataset:
     cache_path: str | None = field(default=None, kw_only=True)
     reader: Callable[..., Any] | None = field(default=None, kw_only=True)
     checksum: str | None = field(default=None, kw_only=True)
-    max_age: float | timedelta | None = field(default=None, kw_only=True)
+    max_age: float | None = field(default=None, kw_only=True)
     tags: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __init__(
@@ -77,7 +75,7 @@ class Dataset:
         reader: Callable[..., Any] | None = None,
         checksum: str | None = None,
         max_age: float | timedelta | None = None,
-        tags: tuple[str, ...] | list[str] = (),
+        tags: Iterable[str] = (),
     ) -> None:
         if not isinstance(name, str) or not name.strip() or name != name.strip() or not name.isprintable():
             raise ConfigurationError(
@@ -95,7 +93,10 @@ class Dataset:
         if reader is not None and not callable(reader):
             raise ConfigurationError(f"dataset {name!r}: reader is a callable that takes a path: got {reader!r}")
         if checksum is not None:
-            checksum = _checked_digest(name, checksum)
+            try:
+                checksum = parse_digest(checksum)
+            except ValueError as error:
+                raise ConfigurationError(f"dataset {name!r}: {error}") from None
         set_field = object.__setattr__
         set_field(self, "name", name)
         set_field(self, "source", source)
@@ -112,38 +113,6 @@ class Dataset:
     def is_multi_file(self) -> bool:
         """Whether the source is a glob or a prefix, which may match any number of files."""
         return self.source.endswith("/") or re.search(r"[*?\[]", self.source) is not None
-
-
-def _checked_digest(name: str, checksum: str) -> str:
-    """Give a pinned digest in its canonical spelling, or say what is wrong with it."""
-    import base64
-    import binascii
-
-    algorithm, separator, value = checksum.partition(":")
-    algorithm = algorithm.lower()
-    if not separator or algorithm not in DIGEST_BYTES:
-        known = ", ".join(DIGEST_BYTES)
-        raise ConfigurationError(
-            f"dataset {name!r}: a checksum is '<algorithm>:<digest>' with one of {known}: got {checksum!r}"
-        )
-    width = DIGEST_BYTES[algorithm]
-    try:
-        digest = bytes.fromhex(value) if len(value) == 2 * width else base64.b64decode(value, validate=True)
-    except (ValueError, binascii.Error):
-        digest = b""
-    if len(digest) != width:
-        raise ConfigurationError(
-            f"dataset {name!r}: a {algorithm} digest is {width} bytes in hexadecimal or base64: got {value!r}"
-        )
-    return format_digest(algorithm, digest)
-
-
-def format_digest(algorithm: str, digest: bytes) -> str:
-    """Write a digest the way S3 and people do: base64 for the CRCs, hexadecimal for the others."""
-    import base64
-
-    text = base64.b64encode(digest).decode() if algorithm.startswith("crc") else digest.hex()
-    return f"{algorithm}:{text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +155,7 @@ class CacheMetadata:
             the checksum stored remotely or of the ETag; None if the remote offered nothing but the length.
         mtime_ns: the file's modification time as published; a file that has another one is not this file.
         version_id: the version's name in a versioned bucket.
+        pin: the `Dataset.checksum` that the bytes were compared with, if there was one.
     """
 
     source: str
@@ -197,6 +167,7 @@ class CacheMetadata:
     verified_by: str | None = None
     mtime_ns: int = 0
     version_id: str | None = None
+    pin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from ._config import CatalogConfig
 from ._events import Event
@@ -129,7 +129,7 @@ class StorageSession(Protocol):
 class StoragePort(Protocol):
     """A place where objects are, as settings."""
 
-    def session(self, config: CatalogConfig) -> AbstractAsyncContextManager[StorageSession]:
+    def connect(self, config: CatalogConfig) -> AbstractAsyncContextManager[StorageSession]:
         """Open it on the running event loop; must be cheap: connect at the first request."""
         ...
 
@@ -203,6 +203,7 @@ class Verified:
         content: in memory, or staged on disk.
         digest: theirs.
         verified_by: what they were compared with; None means: only their length.
+        pin: the dataset's own digest that they were compared with, if it has one.
     """
 
     key: CacheKey
@@ -210,6 +211,7 @@ class Verified:
     content: tuple[bytes, ...] | Staging
     digest: str
     verified_by: str | None
+    pin: str | None = None
 
 
 class CachePort(Protocol):
@@ -236,6 +238,7 @@ class CachePort(Protocol):
         ...
 
 
+@runtime_checkable
 class CacheInventory(Protocol):
     """A cache that can also say what it holds as a whole."""
 

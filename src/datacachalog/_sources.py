@@ -1,0 +1,57 @@
+"""What does the text of a source say? One spelling for each, without asking anybody."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import unquote, urlsplit
+
+from ._errors import InvalidSourceError
+
+
+def split_uri(uri: str) -> tuple[str, str, str]:
+    """Split a URI into scheme, authority and key; a plain path has the scheme `file` and no authority."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return "file", "", uri.replace("\\", "/").removeprefix("/") if os.name == "nt" else uri.removeprefix("/")
+    authority, _, key = rest.partition("/")
+    return scheme.lower(), authority, key
+
+
+def canonical_source(source: str, directory: str) -> str:
+    """Give the one spelling of a source: a local one as an absolute path with `/`, any other as it stands.
+
+    Args:
+        source: as the dataset has it.
+        directory: what a relative path is relative to.
+
+    Raises:
+        InvalidSourceError: wildcards in a bucket's name, or no scheme before `://`.
+    """
+    scheme, separator, rest = source.partition("://")
+    if not separator or scheme.lower() == "file":
+        path = os.path.join(directory, os.path.expanduser(local_path(source)))
+        # normpath would take the last slash off, which says that all files below are meant.
+        path = os.path.normpath(path) + ("/" if source.endswith(("/", os.sep)) else "")
+        return path.replace(os.sep, "/")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        raise InvalidSourceError(source, f"{scheme!r} is not a scheme")
+    if any(wildcard in rest.partition("/")[0] for wildcard in "*?["):
+        raise InvalidSourceError(source, "wildcards are for keys, not for the bucket's name")
+    return f"{scheme.lower()}://{rest}"
+
+
+def local_path(uri: str) -> str:
+    """Give the path that a plain path or a `file://` URI (RFC 8089) means, with `/`.
+
+    Raises:
+        InvalidSourceError: a file of another host.
+    """
+    if "://" not in uri:
+        return uri.replace("\\", "/") if os.name == "nt" else uri
+    # A wildcard may stand in it, so a '?' is part of the path and not the beginning of a query.
+    parts = urlsplit(uri.replace("?", "%3F").replace("#", "%23"))
+    if parts.scheme.lower() != "file" or parts.netloc not in ("", "localhost"):
+        raise InvalidSourceError(uri, "a file is named by a path or by file:///path, of this machine")
+    path = unquote(parts.path)
+    return path[1:] if re.match(r"/[A-Za-z]:", path) else path

@@ -1,0 +1,371 @@
+"""How does a file get into the cache, and out of it, so that a reader never sees half of one?
+
+Invariants, none of which depends on a lock:
+
+- A data file is written under a name of its own and put in place by one rename; a reader sees all of it or none.
+- Every published file gets a modification time that no other has: the sidecar that names it belongs to this file and to
+  no other, even if two processes publish two versions at once and their renames interleave. What doesn't match is
+  absent, never wrong.
+- The bytes are on disk (fsync) before the rename, so that a power cut leaves no file of zeros. A rename or a sidecar
+  that is lost leaves a file absent: they need no fsync to be safe.
+- Nothing is written through a symbolic link inside the cache directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from .._errors import CacheError, UnsafePathError, redact_uri
+from .._models import CacheMetadata
+from ..ports import CacheEntry, CacheKey, Verified
+from . import _sidecar
+from ._failures import cache_failures
+from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates
+from ._staging import StagedFile
+
+_META = f"{STATE_DIRECTORY}/meta"
+_PARTIAL = f"{STATE_DIRECTORY}/partial"
+_TAG_TEXT = (
+    b"Signature: 8a477f597d28d172789f06886806bc55\n"
+    b"# This directory holds copies that can be fetched again: backups may leave it out (https://bford.info/cachedir/).\n"
+)
+# The place is held by something else: a file where a directory is needed, or the other way round.
+_OCCUPIED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
+_UNHOLDABLE = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
+
+_Result = TypeVar("_Result")
+
+
+class _File(Protocol):
+    """An unbuffered binary file that was opened by its path."""
+
+    name: str
+
+    def write(self, data: memoryview, /) -> int: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileCache:
+    """A cache in a directory of plain files.
+
+    Args:
+        cache_dir: the directory; made when something is first published. It belongs to the cache.
+    """
+
+    cache_dir: Path
+
+    def __init__(self, cache_dir: str | os.PathLike[str]) -> None:
+        object.__setattr__(self, "cache_dir", Path(os.path.abspath(os.path.expanduser(cache_dir))))
+
+    # -- the port: each method is one hop to a worker thread
+
+    async def lookup(self, keys: Sequence[CacheKey]) -> list[CacheEntry | None]:
+        """Read the sidecars; None for what is absent, unreadable, of another URI, or not as it was published.
+
+        Raises:
+            UnsafePathError: a `cache_path` that leaves the cache directory.
+        """
+        return await _in_thread(lambda: [self._find(key) for key in keys])
+
+    @asynccontextmanager
+    async def stage(self, key: CacheKey, size: int) -> AsyncIterator[StagedFile]:
+        """Begin a file of `size` bytes; what is not published when the context is left is removed.
+
+        Raises:
+            CacheFullError: fewer than `size` bytes are free.
+            CacheError: the cache directory can't be written.
+        """
+        staged = StagedFile(await _in_thread(lambda: self._create_partial(key, size)))
+        try:
+            yield staged
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _in_thread(lambda: _unlink(staged.path))
+
+    async def publish(self, verified: Verified) -> CacheEntry:
+        """Put the bytes in their place, in one step that a reader sees whole or not at all.
+
+        Cancelled once it has begun, it is finished first.
+
+        Raises:
+            CacheFullError: no space left.
+            UnsafePathError: a symbolic link in the cache leads elsewhere.
+            CacheError: the cache directory can't be written.
+        """
+        return await _in_thread(lambda: self._publish(verified))
+
+    async def touch(self, entries: Sequence[CacheEntry]) -> None:
+        """Note that the remote confirmed these just now; a cache that can't be written stays as it is."""
+
+        def touch_all() -> None:
+            for entry in entries:
+                self._touch(entry)
+
+        await _in_thread(touch_all)
+
+    async def remove(self, keys: Sequence[CacheKey]) -> int:
+        """Drop what is cached; returns how many files that were.
+
+        Raises:
+            CacheError: the cache directory can't be written.
+        """
+        return await _in_thread(lambda: sum(self._remove(key) for key in keys))
+
+    async def entries(self) -> list[CacheEntry]:
+        """List all files cached, of whatever catalog."""
+        return await _in_thread(lambda: list(self._walk()))
+
+    # -- reading
+
+    def _find(self, key: CacheKey) -> CacheEntry | None:
+        for place in candidates(key):
+            entry = self._read(place, key)
+            if entry is not None:
+                return entry
+        return None
+
+    def _read(self, place: str, key: CacheKey | None) -> CacheEntry | None:
+        """Read the entry at a place; of any object if no key is given."""
+        try:
+            with open(self._sidecar_path(place), "rb", buffering=0) as file:
+                metadata = _sidecar.decode(file.read())
+                validated_at = os.fstat(file.fileno()).st_mtime
+            if metadata is None:
+                return None
+            if key is not None and (metadata.source, metadata.version_id) != (key.uri, _version_of(key, metadata)):
+                return None
+            path = self._data_path(place)
+            found = os.lstat(path)
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        if (found.st_size, found.st_mtime_ns) != (metadata.size, metadata.mtime_ns):
+            return None
+        return CacheEntry(key or _key_of(place, metadata), Path(path), metadata, validated_at)
+
+    def _walk(self) -> Iterator[CacheEntry]:
+        top = self._sidecar_root
+        for directory, subdirectories, names in os.walk(top):
+            subdirectories.sort()
+            for name in sorted(names):
+                if name.endswith(".json"):
+                    place = os.path.relpath(os.path.join(directory, name[: -len(".json")]), top)
+                    entry = self._read(place.replace(os.sep, "/"), None)
+                    if entry is not None:
+                        yield entry
+
+    # -- writing
+
+    def _create_partial(self, key: CacheKey, size: int) -> str:
+        with cache_failures(str(self.cache_dir)):
+            self._create_root()
+            # Better to say so before the download than at its end; what is written still may not fit.
+            if shutil.disk_usage(self.cache_dir).free < size:
+                raise OSError(errno.ENOSPC, f"{size:,} bytes are needed for {redact_uri(key.uri)}", str(self.cache_dir))
+            path = os.path.join(self._directory(_PARTIAL), secrets.token_hex(8))
+            open(path, "xb").close()
+        return path
+
+    def _publish(self, verified: Verified) -> CacheEntry:
+        with cache_failures(str(self.cache_dir)):
+            places = list(candidates(verified.key))
+            for place in places:
+                if place != places[-1] and self._is_taken(place, verified.key):
+                    continue
+                try:
+                    return self._publish_at(place, verified)
+                except OSError as error:
+                    if place == places[-1] or error.errno not in _OCCUPIED | _UNHOLDABLE:
+                        raise
+            raise CacheError(f"no place for {verified.key.uri} in {self.cache_dir}")
+
+    def _is_taken(self, place: str, key: CacheKey) -> bool:
+        """Whether another object's copy lies there: on a file system that ignores case, say."""
+        entry = self._read(place, None)
+        return entry is not None and entry.metadata.source != key.uri
+
+    def _publish_at(self, place: str, verified: Verified) -> CacheEntry:
+        self._create_root()
+        data_path, sidecar_path = self._data_path(place), self._sidecar_path(place)
+        self._directory(os.path.dirname(place))
+        self._directory(os.path.dirname(f"{_META}/{place}"))
+        for target in (data_path, sidecar_path):
+            if os.path.isdir(target):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+        with self._temporary(verified) as temporary:
+            published = os.lstat(temporary)
+            if published.st_size != verified.metadata.size:
+                raise CacheError(f"{temporary} has {published.st_size} bytes instead of {verified.metadata.size}")
+            metadata = CacheMetadata(
+                source=verified.key.uri,
+                etag=verified.metadata.etag,
+                last_modified=verified.metadata.last_modified,
+                size=published.st_size,
+                cached_at=datetime.now(UTC),
+                digest=verified.digest,
+                verified_by=verified.verified_by,
+                mtime_ns=published.st_mtime_ns,
+                version_id=verified.metadata.version_id,
+                pin=verified.pin,
+            )
+            with self._new_file() as sidecar:
+                _write_all(sidecar, (_sidecar.encode(metadata),))
+                sidecar.close()
+                os.replace(temporary, data_path)
+                os.replace(sidecar.name, sidecar_path)
+        return CacheEntry(verified.key, Path(data_path), metadata, time.time())
+
+    @contextmanager
+    def _temporary(self, verified: Verified) -> Iterator[str]:
+        """Give the file to be renamed: all bytes on disk, with its unique modification time."""
+        content = verified.content
+        if isinstance(content, tuple):
+            with self._new_file() as file:
+                _write_all(file, content)
+                _seal(file)
+                yield file.name
+        elif isinstance(content, StagedFile):
+            with open(content.path, "r+b", buffering=0) as staged:
+                _seal(cast("_File", staged))
+            yield content.path
+        else:
+            raise TypeError(f"a FileCache publishes what it staged itself, not {type(content).__name__}")
+
+    @contextmanager
+    def _new_file(self) -> Iterator[_File]:
+        """Make a file of a new name, open for writing; whoever leaves without having renamed it leaves nothing."""
+        path = os.path.join(self._directory(_PARTIAL), secrets.token_hex(8))
+        with open(path, "xb", buffering=0) as file:
+            try:
+                yield cast("_File", file)
+            finally:
+                file.close()
+                _unlink(path)
+
+    def _touch(self, entry: CacheEntry) -> None:
+        with suppress(OSError):
+            os.utime(self._sidecar_path(entry.path.relative_to(self.cache_dir).as_posix()))
+
+    def _remove(self, key: CacheKey) -> int:
+        removed = 0
+        with cache_failures(str(self.cache_dir)):
+            for place in candidates(key):
+                entry = self._read(place, key)
+                if entry is None or not self._is_inside(place):
+                    continue
+                # The sidecar first: without it the data file is nobody's, which is what is wanted.
+                os.unlink(self._sidecar_path(place))
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+                removed += 1
+        return removed
+
+    # -- paths
+
+    @property
+    def _sidecar_root(self) -> str:
+        return os.path.join(self.cache_dir, *_META.split("/"))
+
+    def _data_path(self, place: str) -> str:
+        return os.path.join(self.cache_dir, *place.split("/"))
+
+    def _sidecar_path(self, place: str) -> str:
+        return os.path.join(self._sidecar_root, *place.split("/")) + ".json"
+
+    def _create_root(self) -> None:
+        os.makedirs(self.cache_dir, exist_ok=True)
+        with suppress(FileExistsError), open(os.path.join(self.cache_dir, CACHE_TAG), "xb") as file:
+            file.write(_TAG_TEXT)
+
+    def _directory(self, place: str) -> str:
+        """Make a directory of the cache, segment by segment, through no symbolic link.
+
+        Raises:
+            UnsafePathError: a segment is a link.
+            NotADirectoryError: a segment is a file.
+        """
+        path = os.fspath(self.cache_dir)
+        for segment in filter(None, place.split("/")):
+            path = os.path.join(path, segment)
+            with suppress(FileExistsError):
+                os.mkdir(path)
+                continue
+            mode = os.lstat(path).st_mode
+            if _is_link(path, mode):
+                raise UnsafePathError(f"{path} is a link: the cache doesn't write through links; remove it")
+            if not stat.S_ISDIR(mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return path
+
+    def _is_inside(self, place: str) -> bool:
+        """Whether no directory on the way to the place, and to its sidecar, is a link."""
+        for start in (place, f"{_META}/{place}"):
+            path = os.fspath(self.cache_dir)
+            for segment in start.split("/")[:-1]:
+                path = os.path.join(path, segment)
+                if _is_link(path, os.lstat(path).st_mode):
+                    return False
+        return True
+
+
+async def _in_thread(work: Callable[[], _Result]) -> _Result:
+    return await anyio.to_thread.run_sync(work)
+
+
+def _key_of(place: str, metadata: CacheMetadata) -> CacheKey:
+    """Give the key whose place this is."""
+    for key in (CacheKey(metadata.source), CacheKey(metadata.source, metadata.version_id)):
+        if place in candidates(key):
+            return key
+    return CacheKey(metadata.source, None, place)
+
+
+def _version_of(key: CacheKey, metadata: CacheMetadata) -> str | None:
+    """The version that the sidecar must name: the key's, or whatever it is where the newest is meant."""
+    return metadata.version_id if key.version_id is None else key.version_id
+
+
+def _seal(file: _File) -> None:
+    """Bring the bytes to disk, close the file, and give it its own modification time.
+
+    The time is some moment of the last second, to the nanosecond, drawn by chance: the clock of a file system may tick
+    only every few milliseconds, and two versions published within one tick must not look alike.
+    """
+    os.fsync(file.fileno())
+    file.close()
+    mtime_ns = (time.time_ns() // 10**9 - 1) * 10**9 + secrets.randbelow(10**9)
+    os.utime(file.name, ns=(mtime_ns, mtime_ns))
+
+
+def _write_all(file: _File, chunks: Sequence[bytes]) -> None:
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view:
+            view = view[file.write(view) :]
+
+
+def _unlink(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def _is_link(path: str, mode: int) -> bool:
+    is_junction: Callable[[str], bool] | None = getattr(os.path, "isjunction", None)  # Windows, from Python 3.12 on
+    return stat.S_ISLNK(mode) or (is_junction is not None and is_junction(path))

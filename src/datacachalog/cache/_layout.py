@@ -1,0 +1,124 @@
+"""Where in the cache does an object's copy lie? A pure function of its key.
+
+The path is the bucket and the whole key, so nothing collides and the name and the suffix survive. Invariants:
+
+- The path stays inside: no segment is empty, `.`, `..`, a reserved top-level name or holds a separator.
+- It can be read back: what a file system can't hold is written `%XX`, and a `%` that looks like such an escape is
+  escaped itself. `%2F` alone stands for an empty segment (`a//b`), which no other key can produce.
+- What has no such path (over-long names) or finds it taken (`a` next to `a/b`; names that are equal but for case on a
+  file system that ignores it) lies at `@alt/<hash of the key>/<name>` instead; its sidecar says what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+
+from .._errors import UnsafePathError
+from .._sources import split_uri
+from ..ports import CacheKey
+
+STATE_DIRECTORY = ".datacachalog"
+CACHE_TAG = "CACHEDIR.TAG"
+
+_SEGMENT_MAX_BYTES = 240  # 255 less what the sidecar's suffix and the escapes of a short name need
+_PATH_MAX_BYTES = 3000  # PATH_MAX is 4096 on Linux; the cache directory's own path comes before
+_WINDOWS_PATH_MAX = 150  # MAX_PATH is 260 unless long paths are switched on
+
+_UNHOLDABLE = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f/]")
+_WINDOWS_UNHOLDABLE = re.compile(r'%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f/<>:"\\|?*]|[. ]$')
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+_WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)")
+
+
+def candidates(key: CacheKey, *, is_windows: bool = os.name == "nt") -> Iterator[str]:
+    """Give the places, relative to the cache directory and with `/`, where the copy may lie, best first.
+
+    Raises:
+        UnsafePathError: `cache_path` would leave the cache directory.
+    """
+    if key.cache_path is not None:
+        yield _own_place(key, is_windows=is_windows)
+        return
+    path = "/".join(_segments(key, is_windows=is_windows))
+    longest = _WINDOWS_PATH_MAX if is_windows else _PATH_MAX_BYTES
+    if len(path.encode()) <= longest and all(len(s.encode()) <= _SEGMENT_MAX_BYTES for s in path.split("/")):
+        yield path
+    yield _alternate(key, is_windows=is_windows)
+
+
+def encode_segment(segment: str, *, is_windows: bool = os.name == "nt") -> str:
+    """Write one segment of a key so that a file system can hold it and `decode_segment` gives it back."""
+    if segment == "":
+        return "%2F"
+    if segment in (".", ".."):
+        return "%2E" * len(segment)
+    encoded = (_WINDOWS_UNHOLDABLE if is_windows else _UNHOLDABLE).sub(lambda m: f"%{ord(m[0]):02X}", segment)
+    if is_windows and _WINDOWS_DEVICE.match(encoded):
+        encoded = _escape_first(encoded)
+    return encoded
+
+
+def decode_segment(encoded: str) -> str:
+    """Read a segment back."""
+    if encoded == "%2F":
+        return ""
+    return re.sub(r"%([0-9A-Fa-f]{2})", lambda m: chr(int(m[1], 16)), encoded)
+
+
+def _escape_first(segment: str) -> str:
+    return f"%{ord(segment[0]):02X}{segment[1:]}"
+
+
+def _segments(key: CacheKey, *, is_windows: bool) -> list[str]:
+    scheme, authority, path = split_uri(key.uri)
+    encoded = [encode_segment(segment, is_windows=is_windows) for segment in path.split("/")]
+    if scheme == "s3":
+        bucket = encode_segment(authority, is_windows=is_windows)
+        if bucket.startswith("@") or bucket.casefold() in (STATE_DIRECTORY, CACHE_TAG.casefold()):
+            bucket = _escape_first(bucket)
+        encoded.insert(0, bucket)
+    elif authority:
+        encoded[:0] = [f"@{scheme}", encode_segment(authority, is_windows=is_windows)]
+    else:
+        encoded.insert(0, f"@{scheme}")
+    if key.version_id is not None:
+        # The version is always the last segment but one, so no other key's version has this path.
+        encoded.insert(-1, encode_segment(key.version_id, is_windows=is_windows))
+        encoded.insert(0, "@versions")
+    return encoded
+
+
+def _alternate(key: CacheKey, *, is_windows: bool) -> str:
+    digest = hashlib.sha256(f"{key.uri}\0{key.version_id or ''}".encode()).hexdigest()[:32]
+    name = encode_segment(key.uri.replace("\\", "/").rpartition("/")[2], is_windows=is_windows)
+    stem, dot, suffix = name.rpartition(".")
+    if dot and len(suffix.encode()) <= 40:
+        return f"@alt/{digest}/{_shortened(stem)}{dot}{suffix}"
+    return f"@alt/{digest}/{_shortened(name)}"
+
+
+def _shortened(name: str) -> str:
+    """Cut a name at 100 bytes, not within a character or an escape."""
+    kept = name.encode()[:100].decode(errors="ignore")
+    return re.sub(r"%[0-9A-Fa-f]?$", "", kept) if kept != name else name
+
+
+def _own_place(key: CacheKey, *, is_windows: bool) -> str:
+    """Take the user's own place as it is, or refuse it: it is a setting, not data from outside."""
+    given = key.cache_path or ""
+    path = given.replace("\\", "/") if is_windows else given
+    segments = path.split("/")
+    if path.startswith("/") or re.match(r"[A-Za-z]:", path):
+        reason = "it is absolute"
+    elif any(segment in ("", ".", "..") for segment in segments):
+        reason = "it has an empty segment, '.' or '..'"
+    elif "\0" in path or any(encode_segment(s, is_windows=is_windows) != s for s in segments):
+        reason = "it has a name that the file system can't hold"
+    elif segments[0].casefold() in (STATE_DIRECTORY, CACHE_TAG.casefold()) or segments[0].startswith("@"):
+        reason = f"names that begin with '@', {STATE_DIRECTORY} and {CACHE_TAG} are the cache's own"
+    else:
+        return path
+    raise UnsafePathError(f"cache_path {given!r} can't be used: {reason}; give a path relative to the cache directory")
