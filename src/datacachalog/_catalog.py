@@ -1,0 +1,822 @@
+"""In which order do the stages run, and for whom? The asynchronous catalog: the only module that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import time
+import warnings
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, assert_never
+
+import anyio
+import anyio.to_thread
+
+from ._config import CatalogConfig
+from ._errors import (
+    CacheError,
+    ConfigurationError,
+    DatasetNotFoundError,
+    DuplicateDatasetError,
+    MultiFileDatasetError,
+    StaleDataWarning,
+    StorageError,
+    StorageUnreachableError,
+    ThrottledError,
+)
+from ._events import (
+    DatasetFailed,
+    DatasetFinished,
+    DatasetResolved,
+    Event,
+    FileFinished,
+    OperationFinished,
+    OperationStarted,
+)
+from ._models import (
+    CacheInfo,
+    Dataset,
+    DatasetStatus,
+    FetchReport,
+    FetchResult,
+    FileMetadata,
+    Freshness,
+    Plan,
+    PlanStep,
+)
+from ._pipeline.pattern import parse_pattern
+from ._pipeline.plan import (
+    Decision,
+    Download,
+    FileOutlook,
+    Revalidate,
+    Unavailable,
+    UseCached,
+    decide,
+    is_fresh,
+    plan_step,
+)
+from ._pipeline.report import FileResult, FileStatus, dataset_status, fetch_report, fetch_result
+from ._pipeline.requests import Requests
+from ._pipeline.resolve import Target, check_places, list_targets, target_of
+from ._pipeline.transfer import transfer
+from ._pipeline.verify import verify
+from ._readers import reader_of
+from ._sources import canonical_source
+from .cache import FileCache
+from .ports import CacheEntry, CacheInventory, CacheKey, CachePort, NotModified, Observer, StoragePort, StorageSession
+from .progress import ProgressOption, observer_for
+from .storage import RouterStorage
+
+_Item = TypeVar("_Item")
+
+_logger = logging.getLogger("datacachalog")
+_operations = itertools.count(1)
+
+stale_texts: ContextVar[list[str] | None] = ContextVar("stale_texts", default=None)
+"""Where the synchronous facade collects what to warn of, to do it on its caller's thread and line."""
+
+
+class AsyncCatalog:
+    """A catalog of datasets, for asynchronous code.
+
+    `async with` opens and closes it; used without, it opens itself at first use, and `aclose()` ends it. It may be
+    opened again. It holds nothing of an event loop or a process but what it opened there, so it may be shared between
+    threads, pickled, and used after a fork. Cancelling a call closes its connections, publishes nothing, and leaves the
+    catalog usable.
+
+    Args:
+        datasets: the datasets; their names are unique.
+        cache_dir: where the copies lie; None means the user's cache directory.
+        config: how the catalog behaves; None means the defaults and the environment.
+        storage: where the originals are; None means S3 with botocore's own configuration, and files.
+        cache: where the copies lie, instead of `cache_dir`.
+        progress: `"auto"` shows a live display on a terminal or in Jupyter and log lines elsewhere, on standard error;
+            `"rich"` and `"plain"` choose one; False shows nothing; a callable is told every event.
+
+    Raises:
+        DuplicateDatasetError: two datasets of one name.
+        ConfigurationError: settings that can't be right.
+    """
+
+    def __init__(
+        self,
+        datasets: Iterable[Dataset],
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        config: CatalogConfig | None = None,
+        storage: StoragePort | None = None,
+        cache: CachePort | None = None,
+        progress: ProgressOption = "auto",
+    ) -> None:
+        self._datasets: dict[str, Dataset] = {}
+        for dataset in datasets:
+            if not isinstance(dataset, Dataset):
+                raise ConfigurationError(f"a catalog is made of Dataset values: got {dataset!r}")
+            if dataset.name in self._datasets:
+                raise DuplicateDatasetError(
+                    f"two datasets are named {dataset.name!r}: a name is used once in a catalog"
+                )
+            self._datasets[dataset.name] = dataset
+        check_places(list(self._datasets.values()))
+        if cache is not None and cache_dir is not None:
+            raise ConfigurationError("a catalog takes a cache or a cache_dir, not both: the cache has its directory")
+        self._config = config if config is not None else CatalogConfig()
+        self._cache: CachePort = cache if cache is not None else FileCache(cache_dir or _user_cache_dir())
+        self._storage: StoragePort = storage if storage is not None else RouterStorage()
+        self._progress = progress
+        self._directory = os.getcwd()
+        self._sources = {name: canonical_source(d.source, self._directory) for name, d in self._datasets.items()}
+        self._start()
+
+    def _start(self) -> None:
+        """Begin with nothing open."""
+        self._observer = observer_for(self._progress)
+        self._opened: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Opening] = weakref.WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Carry the configuration and nothing that is open."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_opened", "_observer")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+    # -- opening and closing
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. The catalog may be used again, which opens it again."""
+        opening = self._opened.pop(asyncio.get_running_loop(), None)
+        if opening is not None and opening.process == os.getpid():
+            await opening.lifetime.aclose()
+
+    async def _open(self) -> _Open:
+        loop = asyncio.get_running_loop()
+        opening = self._opened.get(loop)
+        if opening is None or opening.process != os.getpid():
+            # An async generator, because the loop closes those that are still open when it ends: nobody who forgets
+            # aclose() is told of unclosed connections.
+            opening = _Opening(_lifetime(self._storage, self._config))
+            self._opened[loop] = opening
+        if opening.opened is None:
+            async with opening.lock:
+                if opening.opened is None:
+                    try:
+                        opening.opened = await anext(opening.lifetime)
+                    except BaseException:
+                        del self._opened[loop]  # a generator that failed can't be begun again
+                        raise
+        return opening.opened
+
+    # -- fetching
+
+    async def fetch(
+        self,
+        name: str,
+        *,
+        force: bool = False,
+        offline: bool | None = None,
+        on_unreachable: Literal["stale", "raise"] | None = None,
+    ) -> Path:
+        """Give a local path to a dataset of a single file, with the newest bytes that the remote has.
+
+        Args:
+            name: the dataset.
+            force: download in any case.
+            offline: send no request; None means what the configuration says.
+            on_unreachable: `"stale"` serves the cached copy with a `StaleDataWarning` when the remote does not answer,
+                `"raise"` raises; None means what the configuration says.
+
+        Returns:
+            The path, which holds exactly one version of the object.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset: use `fetch_files()`.
+            StorageError: the remote refused; or it did not answer and nothing is cached.
+            IntegrityError: the bytes are not those that the remote announced.
+            CacheError: the cache can't be written.
+        """
+        dataset = self._single_file_dataset(name)
+        result = await self._fetch_one(dataset, _Wish(force, offline, on_unreachable))
+        _warn_of_stale([result])
+        return result.path
+
+    async def fetch_files(
+        self,
+        name: str,
+        *,
+        force: bool = False,
+        offline: bool | None = None,
+        on_unreachable: Literal["stale", "raise"] | None = None,
+    ) -> list[Path]:
+        """Give local paths to all files of a dataset, sorted by key; a list of one for a single file.
+
+        Args:
+            name: the dataset.
+            force: download in any case.
+            offline: send no request; None means what the configuration says.
+            on_unreachable: as in `fetch`.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            EmptyGlobMatchError: nothing matches.
+            StorageError: the remote refused; or it did not answer and nothing is cached.
+            IntegrityError: the bytes are not those that the remote announced.
+            CacheError: the cache can't be written.
+        """
+        result = await self._fetch_one(self.get_dataset(name), _Wish(force, offline, on_unreachable))
+        _warn_of_stale([result])
+        return list(result.paths)
+
+    async def fetch_all(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        force: bool = False,
+        offline: bool | None = None,
+        on_error: Literal["raise", "collect"] = "raise",
+        on_unreachable: Literal["stale", "raise"] | None = None,
+    ) -> FetchReport:
+        """Fetch many datasets at once, with one progress display.
+
+        A dataset that fails stops no other: all others are finished first.
+
+        Args:
+            names: the datasets; None means all of the catalog.
+            force: download in any case.
+            offline: send no request; None means what the configuration says.
+            on_error: `"raise"` raises a `FetchAllError` that carries the report; `"collect"` returns the report, whose
+                `.errors` has the failures.
+            on_unreachable: as in `fetch`.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog; nothing was fetched.
+            FetchAllError: some datasets failed.
+        """
+        if on_error not in ("raise", "collect"):
+            raise ConfigurationError(f"on_error is 'raise' or 'collect': got {on_error!r}")
+        datasets = self._chosen(names)
+        report = await self._fetch_many(datasets, _Wish(force, offline, on_unreachable))
+        _warn_of_stale(report.results.values())
+        if on_error == "raise":
+            report.raise_for_errors()
+        return report
+
+    async def load(
+        self,
+        name: str,
+        reader: Callable[..., Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Fetch a dataset and read it, in a worker thread.
+
+        Args:
+            name: the dataset.
+            reader: is called with the path, of a glob or prefix dataset with the list of paths; None means the
+                dataset's own reader, else one chosen by the suffix among the installed libraries.
+            **kwargs: for the reader.
+
+        Raises:
+            ConfigurationError: no reader for this suffix.
+            DatacachalogError: what `fetch` raises.
+        """
+        dataset = self.get_dataset(name)
+        result = await self._fetch_one(dataset, _Wish())
+        _warn_of_stale([result])
+        content: Any = list(result.paths) if dataset.is_multi_file else result.path
+
+        def read() -> Any:
+            chosen = reader or dataset.reader
+            if chosen is not None:
+                return chosen(content, **kwargs)
+            if dataset.is_multi_file:
+                return [reader_of(path)(path, **kwargs) for path in content]
+            return reader_of(content)(content, **kwargs)
+
+        return await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
+
+    # -- looking
+
+    async def plan(self, names: Iterable[str] | None = None) -> Plan:
+        """Tell what `fetch_all` would do and why, in requests and bytes, without doing it.
+
+        Asks the remote for metadata only. What can't be asked is a step that would fail.
+
+        Args:
+            names: the datasets; None means all of the catalog.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog.
+        """
+        datasets = self._chosen(names)
+        steps: dict[str, PlanStep] = {}
+        requests = await self._requests(next(_operations), _silent)
+
+        async def one(dataset: Dataset) -> None:
+            try:
+                looked, listings = await self._look(dataset, requests)
+            except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is a step of the plan
+                steps[dataset.name] = PlanStep(dataset.name, dataset.source, "fail", 0, str(error))
+            else:
+                outlooks = [FileOutlook(look.decision, look.remote) for look in looked]
+                part_bytes = self._config.part_bytes
+                steps[dataset.name] = plan_step(dataset, outlooks, listings=listings, part_bytes=part_bytes)
+
+        await self._each(datasets, one)
+        ordered = tuple(steps[dataset.name] for dataset in datasets)
+        return Plan(ordered, sum(step.requests for step in ordered), sum(step.bytes for step in ordered))
+
+    async def is_stale(self, name: str) -> bool:
+        """Tell whether the remote has another version than the cache; True when nothing is cached.
+
+        One request, whatever `max_age` says; no download. For a glob or prefix dataset: whether one of its files is
+        stale, with one request for a thousand files.
+
+        Args:
+            name: the dataset.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            StorageError: the remote is gone, refused, or did not answer.
+        """
+        dataset = self.get_dataset(name)
+        if self._config.offline:
+            raise StorageUnreachableError(self._sources[name], "offline: the remote may not be asked")
+        requests = await self._requests(next(_operations), _silent)
+        targets, _ = await self._targets(dataset, requests)
+        entries = await self._cache.lookup([target.key for target in targets])
+        for target, entry in zip(targets, entries, strict=True):
+            remote = target.listed or await requests.head(name, target.key.uri)
+            if entry is None or not is_fresh(entry, remote):
+                return True
+        return False
+
+    async def status(self, names: Iterable[str] | None = None) -> list[DatasetStatus]:
+        """Tell how the datasets stand, without a download.
+
+        A remote that is gone or does not answer makes a status `UNKNOWN` with its reason, and harms no other. Within
+        `max_age` nothing is asked.
+
+        Args:
+            names: the datasets; None means all of the catalog.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog.
+        """
+        datasets = self._chosen(names)
+        statuses: dict[str, DatasetStatus] = {}
+        requests = await self._requests(next(_operations), _silent)
+
+        async def one(dataset: Dataset) -> None:
+            try:
+                looked, _ = await self._look(dataset, requests)
+                files = [_file_status(look) for look in looked]
+            except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is its status
+                entry = None
+                if not dataset.is_multi_file and not isinstance(error, CacheError):
+                    [entry] = await self._cache.lookup([self._target(dataset).key])
+                files = [FileStatus(Freshness.UNKNOWN, entry, None, str(error))]
+            statuses[dataset.name] = dataset_status(dataset, files)
+
+        await self._each(datasets, one)
+        return [statuses[dataset.name] for dataset in datasets]
+
+    async def cache_info(self) -> CacheInfo:
+        """Tell what the cache holds, in bytes and files; nothing is asked of the remote.
+
+        Raises:
+            ConfigurationError: the cache keeps no inventory.
+        """
+        entries = await self._inventory()
+        by_uri: dict[str, int] = {}
+        for entry in entries:
+            by_uri[entry.key.uri] = by_uri.get(entry.key.uri, 0) + entry.metadata.size
+        datasets: dict[str, int] = {}
+        for name, dataset in self._datasets.items():
+            if dataset.is_multi_file:
+                pattern = parse_pattern(self._sources[name])
+                datasets[name] = sum(size for uri, size in by_uri.items() if pattern.matches(uri))
+            else:
+                datasets[name] = by_uri.get(self._sources[name], 0)
+        return CacheInfo(sum(entry.metadata.size for entry in entries), len(entries), datasets)
+
+    # -- managing
+
+    async def invalidate(self, name: str) -> int:
+        """Drop what is cached of a dataset; the next fetch downloads it.
+
+        Args:
+            name: the dataset.
+
+        Returns:
+            How many cached files were dropped.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            CacheError: the cache can't be written.
+        """
+        dataset = self.get_dataset(name)
+        if not dataset.is_multi_file:
+            return await self._cache.remove([self._target(dataset).key])
+        return await self._cache.remove([entry.key for entry in await self._matching(dataset)])
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002  # the frameworks pass themselves
+        """Open the catalog, fetch everything, and close it at the end: `FastAPI(lifespan=catalog.lifespan)`.
+
+        Args:
+            app: the application; not looked at.
+
+        Raises:
+            FetchAllError: some datasets failed: the application does not start.
+        """
+        async with self:
+            await self.fetch_all()
+            yield
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        """The datasets, in the order in which they were given."""
+        return list(self._datasets.values())
+
+    def get_dataset(self, name: str) -> Dataset:
+        """Give a dataset by its name.
+
+        Raises:
+            DatasetNotFoundError: no such dataset; the text has close names.
+        """
+        try:
+            return self._datasets[name]
+        except KeyError:
+            raise DatasetNotFoundError(name, self._datasets) from None
+
+    # -- one operation, many datasets
+
+    async def _fetch_one(self, dataset: Dataset, wish: _Wish) -> FetchResult:
+        report = await self._fetch_many([dataset], wish)
+        for error in report.errors.values():
+            raise error
+        return report.results[dataset.name]
+
+    async def _fetch_many(self, datasets: Sequence[Dataset], wish: _Wish) -> FetchReport:
+        operation, began = next(_operations), time.perf_counter()
+        results: dict[str, FetchResult] = {}
+        errors: dict[str, Exception] = {}
+        is_complete = False
+        self._notify(OperationStarted(operation=operation, datasets=len(datasets)))
+        try:
+            requests = await self._requests(operation, self._notify)
+            entries = await self._lookup_all(datasets)
+
+            async def one(dataset: Dataset) -> None:
+                try:
+                    files = await self._fetch_dataset(dataset, entries, requests, wish)
+                    results[dataset.name] = fetch_result(dataset, files)
+                    self._notify(DatasetFinished(operation=operation, dataset=dataset.name))
+                except Exception as error:  # noqa: BLE001  # whatever one dataset fails with must stop no other
+                    errors[dataset.name] = error
+                    self._notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
+
+            await self._each(datasets, one)
+            is_complete = True
+        finally:
+            seconds = time.perf_counter() - began
+            self._notify(
+                OperationFinished(
+                    operation=operation,
+                    seconds=seconds,
+                    finished=len(results),
+                    failed=len(errors),
+                    bytes_downloaded=sum(result.bytes_downloaded for result in results.values()),
+                    is_cancelled=not is_complete,
+                )
+            )
+        return fetch_report(datasets, results, errors, requests=requests.sent, seconds=seconds)
+
+    async def _lookup_all(self, datasets: Sequence[Dataset]) -> dict[CacheKey, CacheEntry | None]:
+        """Read the sidecars of all single files in one hop; one that can't be read is looked up again on its own."""
+        keys = [self._target(dataset).key for dataset in datasets if not dataset.is_multi_file]
+        try:
+            return dict(zip(keys, await self._cache.lookup(keys), strict=True)) if keys else {}
+        except CacheError:
+            return {}
+
+    async def _fetch_dataset(
+        self, dataset: Dataset, entries: dict[CacheKey, CacheEntry | None], requests: Requests, wish: _Wish
+    ) -> list[FileResult]:
+        is_offline = self._config.offline if wish.offline is None else wish.offline
+        outage: StorageError | None = None
+        if not dataset.is_multi_file:
+            targets = [self._target(dataset)]
+        elif is_offline:
+            targets = self._cached_targets(dataset, await self._matching(dataset))
+        else:
+            try:
+                targets, _ = await self._targets(dataset, requests)
+            except (StorageUnreachableError, ThrottledError) as error:
+                targets = self._cached_targets(dataset, await self._matching(dataset))
+                if not targets or self._is_strict(wish):
+                    raise
+                outage = error
+        if not targets:
+            raise StorageUnreachableError(self._sources[dataset.name], "offline, and nothing is cached")
+        if dataset.is_multi_file:
+            requests.notify(DatasetResolved(operation=requests.operation, dataset=dataset.name, files=len(targets)))
+            keys = [target.key for target in targets]
+            entries = dict(zip(keys, await self._cache.lookup(keys), strict=True))
+        results: dict[CacheKey, FileResult] = {}
+        failures: list[Exception] = []
+
+        async def one(target: Target) -> None:
+            try:
+                if target.key in entries:
+                    entry = entries[target.key]
+                else:
+                    [entry] = await self._cache.lookup([target.key])
+                if outage is not None and entry is not None:
+                    result = _stale_result(entry, outage)
+                else:
+                    result = await self._fetch_file(target, entry, requests, wish, is_offline=is_offline)
+            except Exception as error:  # noqa: BLE001  # what is fetched of the others needs no second download
+                failures.append(error)
+                return
+            results[target.key] = result
+            requests.notify(
+                FileFinished(
+                    operation=requests.operation,
+                    dataset=dataset.name,
+                    uri=target.key.uri,
+                    action=result.action,
+                    size_bytes=result.size,
+                    bytes_downloaded=result.bytes_downloaded,
+                )
+            )
+
+        await self._each(targets, one)
+        if failures:
+            raise failures[0]
+        return [results[target.key] for target in targets]
+
+    # -- one file
+
+    async def _fetch_file(
+        self, target: Target, entry: CacheEntry | None, requests: Requests, wish: _Wish, *, is_offline: bool
+    ) -> FileResult:
+        lock = await self._lock_of(target.key)
+        must_look_again = lock.locked()
+        async with lock:
+            if must_look_again:  # somebody has just fetched it
+                [entry] = await self._cache.lookup([target.key])
+            decision = self._decide(target, entry, is_forced=wish.force, is_offline=is_offline)
+            match decision:
+                case UseCached(entry, reason):
+                    return FileResult(entry.path, "cached", entry.metadata.size, 0, reason, entry.metadata.verified_by)
+                case Unavailable(reason):
+                    raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
+                case Revalidate(entry, reason):
+                    servable: CacheEntry | None = entry
+                    known_etag = entry.metadata.etag
+                case Download(servable, reason):
+                    known_etag = None
+                case _:
+                    assert_never(decision)
+            try:
+                return await self._transfer(target, servable, known_etag, reason, requests)
+            except (StorageUnreachableError, ThrottledError) as error:
+                if servable is None or self._is_strict(wish):
+                    raise
+                return _stale_result(servable, error)
+
+    async def _transfer(
+        self, target: Target, entry: CacheEntry | None, known_etag: str | None, reason: str, requests: Requests
+    ) -> FileResult:
+        async with transfer(target, known_etag, requests, self._cache) as outcome:
+            if not isinstance(outcome, NotModified):
+                published = await self._cache.publish(await verify(outcome, target))
+                if entry is not None and known_etag is not None:
+                    reason = "the remote has another version"
+                return FileResult(
+                    published.path,
+                    "downloaded",
+                    published.metadata.size,
+                    outcome.received_bytes,
+                    reason,
+                    published.metadata.verified_by,
+                )
+        if entry is None:
+            raise StorageError(target.key.uri, "the remote says that nothing changed, but nothing is cached")
+        if target.max_age_seconds > 0:
+            await self._cache.touch([entry])
+        metadata = entry.metadata
+        return FileResult(
+            entry.path, "revalidated", metadata.size, 0, "the remote has the cached version", metadata.verified_by
+        )
+
+    def _decide(self, target: Target, entry: CacheEntry | None, *, is_forced: bool, is_offline: bool) -> Decision:
+        age_seconds = 0.0 if entry is None else time.time() - entry.validated_at
+        return decide(target, entry, age_seconds=age_seconds, is_forced=is_forced, is_offline=is_offline)
+
+    def _is_strict(self, wish: _Wish) -> bool:
+        return (wish.on_unreachable or self._config.on_unreachable) == "raise"
+
+    async def _look(self, dataset: Dataset, requests: Requests) -> tuple[list[_Look], int]:
+        """See how the files of a dataset stand; returns them, and how many requests it took to list them."""
+        is_offline = self._config.offline
+        if dataset.is_multi_file and is_offline:
+            targets, listings = self._cached_targets(dataset, await self._matching(dataset)), 0
+            if not targets:
+                raise StorageUnreachableError(self._sources[dataset.name], "offline, and nothing is cached")
+        else:
+            targets, listings = await self._targets(dataset, requests)
+        entries = await self._cache.lookup([target.key for target in targets])
+        looks: list[_Look] = []
+        for target, entry in zip(targets, entries, strict=True):
+            decision = self._decide(target, entry, is_forced=False, is_offline=is_offline)
+            remote = target.listed
+            if remote is None and isinstance(decision, Revalidate | Download):
+                remote = await requests.head(dataset.name, target.key.uri)
+            looks.append(_Look(entry, decision, remote))
+        return looks, listings
+
+    # -- datasets, targets, keys
+
+    def _single_file_dataset(self, name: str) -> Dataset:
+        dataset = self.get_dataset(name)
+        if dataset.is_multi_file:
+            raise MultiFileDatasetError(name, dataset.source)
+        return dataset
+
+    def _chosen(self, names: Iterable[str] | None) -> list[Dataset]:
+        """Give the datasets of those names, in the order of the catalog, each once."""
+        if names is None:
+            return self.datasets
+        if isinstance(names, str):
+            raise ConfigurationError(f"names is a sequence of names, not one text: write [{names!r}]")
+        chosen = {self.get_dataset(name).name for name in names}
+        return [dataset for dataset in self._datasets.values() if dataset.name in chosen]
+
+    def _target(self, dataset: Dataset) -> Target:
+        return target_of(dataset, self._sources[dataset.name], self._config.max_age_seconds)
+
+    async def _targets(self, dataset: Dataset, requests: Requests) -> tuple[list[Target], int]:
+        """Give the objects of a dataset, and how many requests it took to list them."""
+        if not dataset.is_multi_file:
+            return [self._target(dataset)], 0
+        source = self._sources[dataset.name]
+        return await list_targets(dataset, source, self._config.max_age_seconds, requests)
+
+    async def _matching(self, dataset: Dataset) -> list[CacheEntry]:
+        """Give what is cached of a glob or prefix dataset, in the order of the keys."""
+        pattern = parse_pattern(self._sources[dataset.name])
+        found = [entry for entry in await self._inventory() if pattern.matches(entry.key.uri)]
+        return sorted(found, key=lambda entry: entry.key.uri.encode(errors="surrogatepass"))
+
+    def _cached_targets(self, dataset: Dataset, entries: Iterable[CacheEntry]) -> list[Target]:
+        whole = self._target(dataset)
+        return [Target(dataset.name, entry.key, None, whole.max_age_seconds) for entry in entries]
+
+    async def _inventory(self) -> list[CacheEntry]:
+        if not isinstance(self._cache, CacheInventory):
+            raise ConfigurationError(f"{type(self._cache).__name__} keeps no inventory: it has no entries() method")
+        return await self._cache.entries()
+
+    # -- what lives
+
+    async def _requests(self, operation: int, notify: Observer) -> Requests:
+        opened = await self._open()
+        return Requests(opened.session, self._config, opened.limiter, notify, operation)
+
+    async def _lock_of(self, key: CacheKey) -> anyio.Lock:
+        """Give the lock of a file: within one event loop, one task at a time fetches it."""
+        locks = (await self._open()).locks
+        return locks.setdefault(key, anyio.Lock())
+
+    async def _each(self, items: Sequence[_Item], work: Callable[[_Item], Awaitable[None]]) -> None:
+        """Do the work for each item, as many at once as there may be requests."""
+        if len(items) == 1:
+            await work(items[0])
+            return
+        queue = iter(items)
+
+        async def worker() -> None:
+            for item in queue:
+                await work(item)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(min(len(items), self._config.max_concurrency)):
+                tasks.start_soon(worker)
+
+    def _notify(self, event: Event) -> None:
+        if self._observer is None:
+            return
+        try:
+            self._observer(event)
+        except Exception:
+            _logger.exception("the progress observer failed and is not called any more")
+            self._observer = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a caller asks of a fetch besides the datasets."""
+
+    force: bool = False
+    offline: bool | None = None
+    on_unreachable: Literal["stale", "raise"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How one file stands."""
+
+    entry: CacheEntry | None
+    decision: Decision
+    remote: FileMetadata | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What a catalog holds on one event loop while it is open."""
+
+    session: StorageSession
+    limiter: anyio.CapacityLimiter
+    locks: weakref.WeakValueDictionary[CacheKey, anyio.Lock]
+
+
+@dataclass(slots=True)
+class _Opening:
+    """A catalog that is open, or about to be, on one event loop of one process."""
+
+    lifetime: AsyncGenerator[_Open]
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    opened: _Open | None = None
+    process: int = field(default_factory=os.getpid)
+
+
+async def _lifetime(storage: StoragePort, config: CatalogConfig) -> AsyncGenerator[_Open]:
+    async with storage.connect(config) as session:
+        yield _Open(session, anyio.CapacityLimiter(config.max_concurrency), weakref.WeakValueDictionary())
+
+
+def _user_cache_dir() -> str:
+    import platformdirs
+
+    return platformdirs.user_cache_dir("datacachalog", appauthor=False)
+
+
+def _silent(event: Event) -> None:
+    """Tell nobody: looking is no operation."""
+
+
+def _stale_result(entry: CacheEntry, error: StorageError) -> FileResult:
+    metadata = entry.metadata
+    return FileResult(
+        entry.path, "stale", metadata.size, 0, f"the remote did not answer: {error}", metadata.verified_by
+    )
+
+
+def _file_status(look: _Look) -> FileStatus:
+    entry, decision, remote = look.entry, look.decision, look.remote
+    match decision:
+        case UseCached(_, "offline"):
+            freshness, reason = Freshness.UNKNOWN, "offline: the remote may not be asked"
+        case UseCached(_, reason):
+            freshness = Freshness.FRESH
+        case Unavailable(reason):
+            freshness = Freshness.MISSING if entry is None else Freshness.UNKNOWN
+        case Revalidate() | Download():
+            if entry is None:
+                freshness, reason = Freshness.MISSING, "not cached"
+            elif remote is not None and isinstance(decision, Revalidate) and is_fresh(entry, remote):
+                freshness, reason = Freshness.FRESH, "the remote has the cached version"
+            else:
+                freshness = Freshness.STALE
+                reason = "the remote has another version" if isinstance(decision, Revalidate) else decision.reason
+    return FileStatus(freshness, entry, remote, reason)
+
+
+def _warn_of_stale(results: Iterable[FetchResult]) -> None:
+    """Warn of copies that may be out of date, on the line of the code that called the catalog."""
+    for result in results:
+        if result.action == "stale":
+            text = f"dataset {result.name!r} may be out of date: {result.reason}"
+            collected = stale_texts.get()
+            if collected is None:
+                warnings.warn(text, StaleDataWarning, stacklevel=3)
+            else:
+                collected.append(text)

@@ -1,0 +1,155 @@
+"""What has to be done for a file, and why? Decided from values alone: no clock, no path, no waiting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .._models import Dataset, FileMetadata, PlanAction, PlanStep
+from ..ports import CacheEntry
+from .resolve import Target
+
+
+@dataclass(frozen=True, slots=True)
+class UseCached:
+    """Serve the cached copy without a request."""
+
+    entry: CacheEntry
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revalidate:
+    """Ask whether the cached copy is the newest; if not, the same answer brings the new bytes."""
+
+    entry: CacheEntry
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Bring the bytes; `servable` is the cached copy to fall back on, if there is one that may be served."""
+
+    servable: CacheEntry | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """No request is allowed and nothing is cached."""
+
+    reason: str
+
+
+Decision = UseCached | Revalidate | Download | Unavailable
+
+
+def decide(
+    target: Target, entry: CacheEntry | None, *, age_seconds: float, is_forced: bool, is_offline: bool
+) -> Decision:
+    """Decide what a fetch of this file does.
+
+    Args:
+        target: the file.
+        entry: its cached copy, if there is a good one.
+        age_seconds: since the remote confirmed that copy.
+        is_forced: bring the bytes in any case.
+        is_offline: send no request.
+    """
+    if entry is not None and target.pin is not None and not _is_pinned(entry, target.pin):
+        entry_note = "the cached copy isn't what the checksum pins"
+        return Unavailable(entry_note) if is_offline else Download(None, entry_note)
+    if is_offline:
+        return Unavailable("offline, and nothing is cached") if entry is None else UseCached(entry, "offline")
+    if entry is None:
+        return Download(None, "not cached")
+    if is_forced:
+        return Download(entry, "forced")
+    if 0 <= age_seconds < target.max_age_seconds:
+        return UseCached(entry, f"confirmed {age_seconds:.0f} s ago, max_age is {target.max_age_seconds:g} s")
+    if target.listed is not None:
+        if target.listed.is_same_version(entry.metadata):
+            return UseCached(entry, "the listing has the cached version")
+        return Download(entry, "the listing has another version")
+    if entry.metadata.etag is None:
+        return Download(entry, "the cached copy has no ETag to ask with")
+    return Revalidate(entry, "max_age is over" if target.max_age_seconds else "always asked (max_age 0)")
+
+
+def _is_pinned(entry: CacheEntry, pin: str) -> bool:
+    """Whether the copy was compared with this very pin; a copy of other algorithms is compared by a new download."""
+    return entry.metadata.pin == pin
+
+
+def is_fresh(entry: CacheEntry, remote: FileMetadata) -> bool:
+    """Whether the cached copy is the version that the remote has now."""
+    return remote.is_same_version(entry.metadata)
+
+
+def requests_to_download(size: int, part_bytes: int) -> int:
+    """Count the requests of a download: one for what fits in a part; else one a part, and one for the checksum."""
+    return 1 if size <= part_bytes else math.ceil(size / part_bytes) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutlook:
+    """What is known of one file before anything is done: the decision, and what the remote has if it was asked."""
+
+    decision: Decision
+    remote: FileMetadata | None
+
+
+def plan_step(dataset: Dataset, files: Sequence[FileOutlook], *, listings: int, part_bytes: int) -> PlanStep:
+    """Sum up what a fetch of the dataset would do.
+
+    Args:
+        dataset: it.
+        files: its files.
+        listings: how many requests it takes to list them.
+        part_bytes: size of a range.
+    """
+    action: PlanAction = "none"
+    size = 0
+    requests = listings
+    reasons: list[str] = []
+    for file in files:
+        step_action, step_size, step_requests, reason = _file_step(file, part_bytes)
+        size += step_size
+        requests += step_requests
+        reasons.append(reason)
+        if _WEIGHT[step_action] > _WEIGHT[action]:
+            action = step_action
+    reason = reasons[0] if len(set(reasons)) == 1 else _counted(reasons)
+    return PlanStep(dataset.name, dataset.source, action, size, reason, requests)
+
+
+_WEIGHT: dict[PlanAction, int] = {"none": 0, "revalidate": 1, "download": 2, "fail": 3}
+
+
+def _file_step(file: FileOutlook, part_bytes: int) -> tuple[PlanAction, int, int, str]:
+    decision, remote = file.decision, file.remote
+    match decision:
+        case UseCached(_, reason):
+            return "none", 0, 0, reason
+        case Unavailable(reason):
+            return "fail", 0, 0, reason
+        case Revalidate(entry, _):
+            if remote is None or is_fresh(entry, remote):
+                return "revalidate", 0, 1, "the remote has the cached version"
+            return (
+                "download",
+                remote.size,
+                requests_to_download(remote.size, part_bytes),
+                "the remote has another version",
+            )
+        case Download(_, reason):
+            size = 0 if remote is None else remote.size
+            return "download", size, requests_to_download(size, part_bytes), reason
+
+
+def _counted(reasons: Sequence[str]) -> str:
+    counts: dict[str, int] = {}
+    for reason in reasons:
+        counts[reason] = counts.get(reason, 0) + 1
+    return "; ".join(f"{count} files: {reason}" for reason, count in counts.items())

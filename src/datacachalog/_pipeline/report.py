@@ -1,0 +1,84 @@
+"""What is told to the caller? Values made of values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .._models import Dataset, DatasetStatus, FetchAction, FetchReport, FetchResult, FileMetadata, Freshness
+from ..ports import CacheEntry
+
+_COST: dict[FetchAction, int] = {"cached": 0, "revalidated": 1, "downloaded": 2, "stale": 3}
+_LEAST_FRESH = (Freshness.UNKNOWN, Freshness.MISSING, Freshness.STALE, Freshness.FRESH)
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of one file."""
+
+    path: Path
+    action: FetchAction
+    size: int
+    bytes_downloaded: int
+    reason: str
+    verified_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """How one file stands."""
+
+    freshness: Freshness
+    entry: CacheEntry | None
+    remote: FileMetadata | None
+    reason: str
+
+
+def fetch_result(dataset: Dataset, files: Sequence[FileResult]) -> FetchResult:
+    """Sum up the files of a dataset: the action is that of the file that cost most."""
+    dearest = max(files, key=lambda file: _COST[file.action])
+    return FetchResult(
+        name=dataset.name,
+        paths=tuple(file.path for file in files),
+        action=dearest.action,
+        bytes_downloaded=sum(file.bytes_downloaded for file in files),
+        reason=dearest.reason,
+        verified_by=dearest.verified_by if all(file.verified_by for file in files) else None,
+        is_multi_file=dataset.is_multi_file,
+    )
+
+
+def fetch_report(
+    datasets: Sequence[Dataset],
+    results: Mapping[str, FetchResult],
+    errors: Mapping[str, Exception],
+    *,
+    requests: int,
+    seconds: float,
+) -> FetchReport:
+    """Put results and errors into the order of the catalog."""
+    names = [dataset.name for dataset in datasets]
+    return FetchReport(
+        results={name: results[name] for name in names if name in results},
+        errors={name: errors[name] for name in names if name in errors},
+        requests=requests,
+        seconds=seconds,
+    )
+
+
+def dataset_status(dataset: Dataset, files: Sequence[FileStatus]) -> DatasetStatus:
+    """Sum up the files of a dataset: it is as fresh as its least fresh file."""
+    worst = min(files, key=lambda file: _LEAST_FRESH.index(file.freshness))
+    entries = [file.entry for file in files if file.entry is not None]
+    sizes = [file.entry.metadata.size if file.entry else file.remote.size if file.remote else None for file in files]
+    known = [size for size in sizes if size is not None]
+    return DatasetStatus(
+        name=dataset.name,
+        source=dataset.source,
+        freshness=worst.freshness,
+        path=entries[0].path if entries and not dataset.is_multi_file else None,
+        size=sum(known) if len(known) == len(sizes) else None,
+        cached_at=min((entry.metadata.cached_at for entry in entries), default=None),
+        reason=worst.reason,
+    )

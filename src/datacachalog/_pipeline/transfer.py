@@ -1,0 +1,404 @@
+"""How do the bytes of one version of an object get here? All of them from that version, or none.
+
+The first request asks for the first part: it brings a small object whole, or the first part of a large one together
+with its size and ETag. The other parts follow in parallel, each demanding that very ETag, so that parts of two versions
+can't meet. When the object has changed, everything received is dropped and the new version is begun, a bounded number
+of times. Without a (strong) ETag nothing could be demanded of a second request: then the object comes in one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeAlias, assert_never
+
+import anyio
+import anyio.to_thread
+
+from .._digests import DEFAULT_CRC, CrcAlgorithm, CrcFunctions, crc_algorithm_of, crc_functions, format_crc
+from .._errors import StorageError, StorageUnreachableError, ThrottledError, TransferError
+from .._events import TransferAdvanced, TransferRestarted, TransferStarted
+from .._models import FileMetadata
+from ..ports import (
+    CachePort,
+    NotModified,
+    PartWriter,
+    RangeNotSatisfiable,
+    ReadRequest,
+    ReadResponse,
+    Staging,
+    VersionChanged,
+    VersionChangedError,
+)
+from .requests import Requests
+from .resolve import Target
+
+_WRITE_BYTES = 1024 * 1024
+"""How much is gathered before it is written: one worker-thread call a megabyte. Also the largest object that is kept in
+memory until it is published, so memory is bounded by requests in flight times this."""
+
+_PARTS_IN_FLIGHT = 16
+"""How many parts of one object are asked for at once: enough to fill a line of 30 ms, few enough to leave the rest of
+the budget to other objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The bytes of one version, received and not yet verified.
+
+    Args:
+        metadata: the version that the remote says they are.
+        content: in memory, or staged on disk.
+        length: how many were received.
+        digest: their CRC, computed as they came.
+        received_bytes: how many came over the wire for it, repeated ones included.
+    """
+
+    metadata: FileMetadata
+    content: tuple[bytes, ...] | Staging
+    length: int
+    digest: str
+    received_bytes: int
+
+
+class _RangesIgnoredError(VersionChangedError):
+    """The remote gave ranges before and now the whole object."""
+
+
+@asynccontextmanager
+async def transfer(
+    target: Target, known_etag: str | None, requests: Requests, cache: CachePort
+) -> AsyncIterator[Staged | NotModified]:
+    """Bring the newest version of an object; `NotModified` if that is the known one.
+
+    What is staged is removed when the context is left without having been published. Cancellation closes the
+    connections and removes it too.
+
+    Args:
+        target: the object.
+        known_etag: the version that is cached; None to bring the bytes in any case.
+        requests: the way to the remote.
+        cache: where large objects are staged.
+
+    Raises:
+        TransferError: the object kept changing.
+        StorageError: the remote refused, or did not answer after the retries.
+        CacheError: the bytes couldn't be staged.
+    """
+    received_bytes = 0
+    is_ranged = True
+    for restart in range(requests.config.restarts + 1):
+        async with AsyncExitStack() as stack:
+            download = _Download(target, requests, cache, stack, received_bytes)
+            try:
+                outcome = await download.run(known_etag, is_ranged=is_ranged)
+            except VersionChangedError as change:
+                reason = str(change) or "the object was replaced while it was downloaded"
+                is_ranged = is_ranged and not isinstance(change, _RangesIgnoredError)
+                received_bytes = download.received_bytes
+            else:
+                yield outcome
+                return
+        if restart < requests.config.restarts:
+            requests.notify(
+                TransferRestarted(
+                    operation=requests.operation,
+                    dataset=target.dataset,
+                    uri=target.key.uri,
+                    restart=restart + 1,
+                    reason=reason,
+                )
+            )
+    raise TransferError(
+        target.key.uri,
+        f"the object keeps changing: given up after {requests.config.restarts} restarts ({reason})",
+        hint="a cached copy is untouched; fetch again when its writers are done",
+    )
+
+
+@dataclass(slots=True)
+class _Part:
+    """A range of the object and how far it is: bytes `start` to `position` are written, `crc` is theirs."""
+
+    start: int
+    stop: int
+    position: int
+    crc: int = 0
+
+
+class _Download:
+    """One attempt at one version. Its task may hold one request; each part in flight has a task of its own."""
+
+    def __init__(
+        self, target: Target, requests: Requests, cache: CachePort, stack: AsyncExitStack, received_bytes: int
+    ) -> None:
+        self.received_bytes = received_bytes
+        self._target = target
+        self._requests = requests
+        self._cache = cache
+        self._stack = stack
+        self._written_bytes = 0
+
+    async def run(self, known_etag: str | None, *, is_ranged: bool) -> Staged | NotModified:
+        """Ask for the first part; then do what its answer calls for.
+
+        Raises:
+            VersionChangedError: what was received is of no use any more.
+        """
+        key, config = self._target.key, self._requests.config
+        stop = config.part_bytes if is_ranged else None
+        request = ReadRequest(uri=key.uri, stop=stop, if_none_match=known_etag, version_id=key.version_id)
+        async with AsyncExitStack() as connection:
+
+            async def ask() -> Staged | NotModified | ReadResponse | None:
+                return await self._ask_first(request, connection)
+
+            first = await self._requests.retried(self._target.dataset, key.uri, ask)
+            if first is None:
+                request = replace(request, stop=None)
+                first = await self._requests.retried(self._target.dataset, key.uri, ask)
+            if first is None:
+                raise StorageError(key.uri, "the remote answers a request for the whole object with a part of it")
+            if isinstance(first, ReadResponse):
+                return await self._receive_on_disk(first, connection)
+            return first
+
+    async def _ask_first(
+        self, request: ReadRequest, connection: AsyncExitStack
+    ) -> Staged | NotModified | ReadResponse | None:
+        """Send the first request, and take a small object whole.
+
+        A larger one's answer is given back with its connection still open, kept by `connection`. None means that the
+        object has to be asked for without a range: it is empty, so that it has no first byte (416), or it has no ETag,
+        so that nothing would hold its parts together.
+        """
+        async with AsyncExitStack() as attempt:
+            outcome = await attempt.enter_async_context(self._requests.read(request))
+            match outcome:
+                case NotModified():
+                    return outcome
+                case RangeNotSatisfiable():
+                    return None
+                case VersionChanged():
+                    raise VersionChangedError
+                case ReadResponse(metadata, start, stop):
+                    if start != 0:
+                        raise VersionChangedError(f"asked for byte 0, the remote answered with byte {start}")
+                    is_whole = stop == metadata.size
+                    if not is_whole and (metadata.etag is None or request.stop is None):
+                        return None
+                    self._notify_started(metadata)
+                    if is_whole and metadata.size <= _WRITE_BYTES:
+                        return await self._receive_in_memory(outcome)
+                    connection.push_async_exit(attempt.pop_all())
+                    return outcome
+                case _:
+                    assert_never(outcome)
+
+    async def _receive_in_memory(self, response: ReadResponse) -> Staged:
+        algorithm = self._crc_algorithm(response.metadata)
+        update = (await _crc(algorithm)).update
+        chunks: list[bytes] = []
+        length = crc = 0
+        async for chunk in response.chunks:
+            chunks.append(chunk)
+            length += len(chunk)
+            self.received_bytes += len(chunk)
+            crc = update(chunk, crc)
+        self._check_end(length, response.stop)
+        self._notify_advanced(length)
+        return Staged(response.metadata, tuple(chunks), length, format_crc(algorithm, crc), self.received_bytes)
+
+    async def _receive_on_disk(self, response: ReadResponse, connection: AsyncExitStack) -> Staged:
+        metadata = response.metadata
+        algorithm = self._crc_algorithm(metadata)
+        crc = await _crc(algorithm)
+        staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata.size))
+        step = self._requests.config.part_bytes
+        first = _Part(0, response.stop, 0)
+        others = [
+            _Part(start, min(start + step, metadata.size), start) for start in range(response.stop, metadata.size, step)
+        ]
+        queue = iter(others)
+        stored_checksum: list[str] = []
+        with _single_error():
+            async with anyio.create_task_group() as tasks:
+                for _ in range(min(_PARTS_IN_FLIGHT, len(others))):
+                    tasks.start_soon(self._receive_parts, queue, staging, metadata, crc.update)
+                if others and crc_algorithm_of(metadata.checksum) is None:
+                    tasks.start_soon(self._ask_checksum, metadata, stored_checksum)
+                await self._receive_part(first, staging, metadata, crc.update, response, connection)
+        value = first.crc
+        for part in others:
+            value = crc.combine(value, part.crc, part.stop - part.start)
+        if stored_checksum:
+            metadata = replace(metadata, checksum=stored_checksum[0])
+        return Staged(metadata, staging, metadata.size, format_crc(algorithm, value), self.received_bytes)
+
+    async def _receive_parts(self, queue: Iterator[_Part], staging: Staging, metadata: FileMetadata, crc: _Crc) -> None:
+        for part in queue:
+            await self._receive_part(part, staging, metadata, crc, None, AsyncExitStack())
+
+    async def _receive_part(
+        self,
+        part: _Part,
+        staging: Staging,
+        metadata: FileMetadata,
+        crc: _Crc,
+        response: ReadResponse | None,
+        connection: AsyncExitStack,
+    ) -> None:
+        """Bring one part, from the byte where it broke after every break, for as many tries as are allowed.
+
+        The first part's answer is there already: `response`, over `connection`.
+        """
+        tries = 0
+        async with staging.part(part.start) as writer:
+            while part.position < part.stop:
+                try:
+                    async with connection:
+                        if response is None:
+                            response = await self._ask_part(part, metadata, connection)
+                        await self._pump(part, response, writer, crc)
+                except (StorageUnreachableError, ThrottledError) as error:
+                    tries += 1
+                    if tries > self._requests.config.retries:
+                        raise
+                    await self._requests.wait_before_retry(self._target.dataset, self._target.key.uri, tries, error)
+                response, connection = None, AsyncExitStack()
+
+    async def _ask_part(self, part: _Part, metadata: FileMetadata, connection: AsyncExitStack) -> ReadResponse:
+        """Ask for what a part still lacks, of that very version."""
+        if metadata.etag is None:
+            raise VersionChangedError("the connection broke, and without an ETag the download can't go on where it was")
+        request = ReadRequest(
+            uri=self._target.key.uri,
+            start=part.position,
+            stop=part.stop,
+            if_match=metadata.etag,
+            version_id=self._target.key.version_id,
+        )
+        outcome = await connection.enter_async_context(self._requests.read(request))
+        match outcome:
+            case ReadResponse():
+                if not outcome.metadata.is_same_version(metadata):
+                    raise VersionChangedError
+                if outcome.start == 0 != part.position:
+                    raise _RangesIgnoredError("the remote answered a request for a part with the whole object")
+                if outcome.start != part.position or not part.position < outcome.stop <= part.stop:
+                    raise VersionChangedError(
+                        f"asked for bytes {part.position} to {part.stop},"
+                        f" the remote answered with {outcome.start} to {outcome.stop}"
+                    )
+                return outcome
+            case VersionChanged() | RangeNotSatisfiable() | NotModified():
+                raise VersionChangedError
+            case _:
+                assert_never(outcome)
+
+    async def _pump(self, part: _Part, response: ReadResponse, writer: PartWriter, crc: _Crc) -> None:
+        """Write the chunks as they come, a megabyte a call. What came before a break is written too."""
+        pending: list[bytes] = []
+        pending_bytes = 0
+
+        async def flush() -> None:
+            nonlocal pending, pending_bytes
+            if part.position + pending_bytes > response.stop:
+                raise VersionChangedError("the remote sent more bytes than it had announced")
+            await writer.write(pending)
+            for chunk in pending:
+                part.crc = crc(chunk, part.crc)
+            part.position += pending_bytes
+            self.received_bytes += pending_bytes
+            self._notify_advanced(pending_bytes)
+            pending, pending_bytes = [], 0
+
+        try:
+            async for chunk in response.chunks:
+                pending.append(chunk)
+                pending_bytes += len(chunk)
+                if pending_bytes >= _WRITE_BYTES:
+                    await flush()
+        except StorageError:
+            await flush()
+            raise
+        await flush()
+        self._check_end(part.position, response.stop)
+
+    async def _ask_checksum(self, metadata: FileMetadata, stored_checksum: list[str]) -> None:
+        """Ask for the checksum of the whole object, which S3 doesn't give with a part of it."""
+        key = self._target.key
+        try:
+            remote = await self._requests.head(self._target.dataset, key.uri, key.version_id)
+        except StorageError:
+            return  # the bytes are still compared with the ETag where that is an MD5, and with the dataset's pin
+        if remote.checksum is not None and remote.is_same_version(metadata):
+            stored_checksum.append(remote.checksum)
+
+    def _crc_algorithm(self, metadata: FileMetadata) -> CrcAlgorithm:
+        """Choose the CRC that can be compared with something."""
+        return crc_algorithm_of(metadata.checksum) or crc_algorithm_of(self._target.pin) or DEFAULT_CRC
+
+    def _check_end(self, position: int, stop: int) -> None:
+        if position < stop:
+            raise StorageUnreachableError(
+                self._target.key.uri, f"the answer ended {stop - position:,} bytes before it should have"
+            )
+        if position > stop:
+            raise VersionChangedError("the remote sent more bytes than it had announced")
+
+    def _notify_started(self, metadata: FileMetadata) -> None:
+        self._written_bytes = 0
+        self._requests.notify(
+            TransferStarted(
+                operation=self._requests.operation,
+                dataset=self._target.dataset,
+                uri=self._target.key.uri,
+                size_bytes=metadata.size,
+            )
+        )
+
+    def _notify_advanced(self, more_bytes: int) -> None:
+        self._written_bytes += more_bytes
+        self._requests.notify(
+            TransferAdvanced(
+                operation=self._requests.operation,
+                dataset=self._target.dataset,
+                uri=self._target.key.uri,
+                received_bytes=self._written_bytes,
+            )
+        )
+
+
+_Crc: TypeAlias = Callable[[bytes, int], int]
+_loaded: set[CrcAlgorithm] = set()
+
+
+async def _crc(algorithm: CrcAlgorithm) -> CrcFunctions:
+    """Give a CRC's functions; their first use reads a library from disk, in a worker thread."""
+    if algorithm not in _loaded:
+        await anyio.to_thread.run_sync(crc_functions, algorithm)
+        _loaded.add(algorithm)
+    return crc_functions(algorithm)
+
+
+@contextmanager
+def _single_error() -> Iterator[None]:
+    """Raise the one error that a group of tasks failed with: the others were cancelled because of it.
+
+    Where several failed at once, a change of the object explains the others, so it goes first.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        errors = list(_leaves(group))
+        raise next((e for e in errors if isinstance(e, VersionChangedError)), errors[0]) from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
