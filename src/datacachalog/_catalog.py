@@ -51,6 +51,7 @@ from ._models import (
     Plan,
     PlanStep,
 )
+from ._pipeline.flight import Flight
 from ._pipeline.pattern import parse_pattern
 from ._pipeline.plan import (
     Decision,
@@ -66,12 +67,12 @@ from ._pipeline.plan import (
 from ._pipeline.report import FileResult, FileStatus, dataset_status, fetch_report, fetch_result
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Target, check_places, list_targets, target_of
-from ._pipeline.transfer import transfer
+from ._pipeline.transfer import Elsewhere, Staged, transfer
 from ._pipeline.verify import verify
 from ._readers import reader_of
 from ._sources import canonical_source
 from .cache import FileCache
-from .ports import CacheEntry, CacheInventory, CacheKey, CachePort, NotModified, Observer, StoragePort, StorageSession
+from .ports import CacheEntry, CacheInventory, CacheKey, CachePort, Observer, StoragePort, StorageSession
 from .progress import ProgressOption, observer_for
 from .storage import RouterStorage
 
@@ -582,49 +583,81 @@ class AsyncCatalog:
         async with lock:
             if must_look_again:  # somebody has just fetched it
                 [entry] = await self._cache.lookup([target.key])
-            decision = self._decide(target, entry, is_forced=wish.force, is_offline=is_offline)
-            match decision:
-                case UseCached(entry, reason):
-                    return FileResult(entry.path, "cached", entry.metadata.size, 0, reason, entry.metadata.verified_by)
-                case Unavailable(reason):
-                    raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
-                case Revalidate(entry, reason):
-                    servable: CacheEntry | None = entry
-                    known_etag = entry.metadata.etag
-                case Download(servable, reason):
-                    known_etag = None
-                case _:
-                    assert_never(decision)
+            flight = Flight(target, requests, self._cache)
             try:
-                return await self._transfer(target, servable, known_etag, reason, requests)
-            except (StorageUnreachableError, ThrottledError) as error:
-                if servable is None or self._is_strict(wish):
-                    raise
-                return _stale_result(servable, error)
+                while True:
+                    decision = self._decide(target, entry, is_forced=wish.force, is_offline=is_offline)
+                    if isinstance(decision, Download) and await flight.wait():
+                        [entry] = await self._cache.lookup([target.key])
+                        decision = self._decide(target, entry, is_forced=wish.force, is_offline=is_offline)
+                    result = await self._carry_out(decision, target, requests, flight, wish)
+                    if result is not None:
+                        return result
+                    await flight.wait()
+                    [entry] = await self._cache.lookup([target.key])
+            finally:
+                await flight.release()
+
+    async def _carry_out(
+        self, decision: Decision, target: Target, requests: Requests, flight: Flight, wish: _Wish
+    ) -> FileResult | None:
+        """Do what was decided; None if another process is doing it, and the decision is to be made again."""
+        servable: CacheEntry | None
+        match decision:
+            case UseCached(entry, reason):
+                return FileResult(entry.path, "cached", entry.metadata.size, 0, reason, entry.metadata.verified_by)
+            case Unavailable(reason):
+                raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
+            case Revalidate(servable, reason):
+                await flight.release()  # asking whether it is fresh needs no claim
+                known_etag = servable.metadata.etag
+            case Download(servable, reason):
+                known_etag = None
+            case _:
+                assert_never(decision)
+        try:
+            return await self._transfer(target, servable, known_etag, reason, requests, flight)
+        except (StorageUnreachableError, ThrottledError) as error:
+            if servable is None or self._is_strict(wish):
+                raise
+            return _stale_result(servable, error)
 
     async def _transfer(
-        self, target: Target, entry: CacheEntry | None, known_etag: str | None, reason: str, requests: Requests
-    ) -> FileResult:
-        async with transfer(target, known_etag, requests, self._cache) as outcome:
-            if not isinstance(outcome, NotModified):
+        self,
+        target: Target,
+        entry: CacheEntry | None,
+        known_etag: str | None,
+        reason: str,
+        requests: Requests,
+        flight: Flight,
+    ) -> FileResult | None:
+        async with transfer(target, known_etag, requests, self._cache, flight) as outcome:
+            if isinstance(outcome, Elsewhere):
+                return None
+            if isinstance(outcome, Staged):
                 published = await self._cache.publish(await verify(outcome, target))
                 if entry is not None and known_etag is not None:
                     reason = "the remote has another version"
+                metadata = published.metadata
                 return FileResult(
                     published.path,
                     "downloaded",
-                    published.metadata.size,
+                    metadata.size,
                     outcome.received_bytes,
                     reason,
-                    published.metadata.verified_by,
+                    metadata.verified_by,
                 )
         if entry is None:
             raise StorageError(target.key.uri, "the remote says that nothing changed, but nothing is cached")
         if target.max_age_seconds > 0:
             await self._cache.touch([entry])
-        metadata = entry.metadata
         return FileResult(
-            entry.path, "revalidated", metadata.size, 0, "the remote has the cached version", metadata.verified_by
+            entry.path,
+            "revalidated",
+            entry.metadata.size,
+            0,
+            "the remote has the cached version",
+            entry.metadata.verified_by,
         )
 
     def _decide(self, target: Target, entry: CacheEntry | None, *, is_forced: bool, is_offline: bool) -> Decision:

@@ -58,6 +58,8 @@ class CatalogConfig:
         on_unreachable: what a fetch does with a cached copy when the remote does not answer: `"stale"` serves it with
             a `StaleDataWarning`, `"raise"` raises.
         offline: no request at all; what is cached is served.
+        lock_wait_seconds: how long to wait, without progress of the process that is fetching a file, before the work
+            is done twice.
 
     Raises:
         ConfigurationError: a value out of range, or an environment variable that can't be read.
@@ -72,6 +74,7 @@ class CatalogConfig:
     max_age_seconds: float = _setting("max_age_seconds", 0.0)
     on_unreachable: Literal["stale", "raise"] = _setting("on_unreachable", "stale")
     offline: bool = _setting("offline", default=False)
+    lock_wait_seconds: float = _setting("lock_wait_seconds", 30.0)
 
     def __post_init__(self) -> None:
         whole = {"part_bytes": 1024, "max_concurrency": 1, "retries": 0, "restarts": 0}
@@ -79,11 +82,12 @@ class CatalogConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigurationError(f"{name} is a whole number, at least {least}: got {value!r}")
-        for name in ("connect_timeout_seconds", "read_timeout_seconds", "max_age_seconds"):
+        for name in ("connect_timeout_seconds", "read_timeout_seconds", "max_age_seconds", "lock_wait_seconds"):
             value = getattr(self, name)
-            least_text = "at least 0" if name == "max_age_seconds" else "above 0"
+            may_be_zero = name in ("max_age_seconds", "lock_wait_seconds")
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not (value >= 0 if name == "max_age_seconds" else value > 0):
+            if not is_number or not (value >= 0 if may_be_zero else value > 0):
+                least_text = "at least 0" if may_be_zero else "above 0"
                 raise ConfigurationError(f"{name} is a number of seconds, {least_text}: got {value!r}")
         if self.on_unreachable not in ("stale", "raise"):
             raise ConfigurationError(f"on_unreachable is 'stale' or 'raise': got {self.on_unreachable!r}")

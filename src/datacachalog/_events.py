@@ -60,6 +60,21 @@ class TransferRestarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferAwaited:
+    """Somebody else, `owner`, is fetching the file; this call waits for it and takes what it publishes.
+
+    Sent again as the owner proceeds: `received_bytes` of `size_bytes` (None: not known yet).
+    """
+
+    operation: int
+    dataset: str
+    uri: str
+    owner: str
+    received_bytes: int
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRetried:
     """A request failed and is sent again after `delay_seconds`."""
 
@@ -121,6 +136,7 @@ Event = (
     | TransferStarted
     | TransferAdvanced
     | TransferRestarted
+    | TransferAwaited
     | RequestRetried
     | FileFinished
     | DatasetFinished

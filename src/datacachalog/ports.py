@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from ._config import CatalogConfig
+from ._digests import CrcAlgorithm
 from ._events import Event
 from ._models import CacheMetadata, FileMetadata
 
@@ -169,11 +170,25 @@ class CacheEntry:
     validated_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes `start` (inclusive) to `stop` (exclusive) of a staged file that are written, and their CRC."""
+
+    start: int
+    stop: int
+    crc: int
+
+
 class Staging(Protocol):
     """A file under construction, of known size, outside the readers' sight. Parts may be written in any order."""
 
-    def part(self, start: int) -> AbstractAsyncContextManager[PartWriter]:
-        """Open a writer at that offset. Parts don't overlap; each has one writer."""
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """What is written and verified already, from an earlier attempt at the same version; in order."""
+        ...
+
+    def part(self, start: int, stop: int) -> AbstractAsyncContextManager[PartWriter]:
+        """Open a writer for these bytes. Parts don't overlap; each has one writer."""
         ...
 
     async def digest(self, algorithm: str) -> str:
@@ -184,12 +199,13 @@ class Staging(Protocol):
 class PartWriter(Protocol):
     """Writes one part of a staged file, from its start onwards."""
 
-    async def write(self, chunks: Sequence[bytes]) -> None:
-        """Append the chunks. A write that has begun is finished even when the caller is cancelled."""
+    @property
+    def segment(self) -> Segment:
+        """What is written of the part so far."""
         ...
 
-    async def truncate(self, length: int) -> None:
-        """Take back all but the first `length` bytes of this part."""
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        """Append the chunks. A write that has begun is finished even when the caller is cancelled."""
         ...
 
 
@@ -221,8 +237,14 @@ class CachePort(Protocol):
         """Read the sidecars; None for what is absent, unreadable, of another URI, or not as it was published."""
         ...
 
-    def stage(self, key: CacheKey, size: int) -> AbstractAsyncContextManager[Staging]:
-        """Begin a file; what is not published when the context is left is removed."""
+    def stage(
+        self, key: CacheKey, metadata: FileMetadata, crc_algorithm: CrcAlgorithm
+    ) -> AbstractAsyncContextManager[Staging]:
+        """Begin a file of that version, or go on with one that was begun.
+
+        What is not published when the context is left stays for a later attempt, if the version has an ETag by which
+        it can be recognised; else it is removed.
+        """
         ...
 
     async def publish(self, verified: Verified) -> CacheEntry:
@@ -244,4 +266,49 @@ class CacheInventory(Protocol):
 
     async def entries(self) -> list[CacheEntry]:
         """All files cached, of whatever catalog."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to fetch a file, which one process at a time has.
+
+    Args:
+        key: the file.
+        resumable_etag: the version of which an earlier attempt has left a part, if one has.
+        missing_start: the first byte that it lacks.
+        missing_stop: the first byte behind that which it has again, or the end of the file.
+    """
+
+    key: CacheKey
+    resumable_etag: str | None = None
+    missing_start: int = 0
+    missing_stop: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody else is fetching the file.
+
+    Args:
+        owner: who, for people to read.
+        received_bytes: how far that is; grows as long as the owner makes progress.
+        size: bytes of the whole file; None where it isn't known yet.
+    """
+
+    owner: str
+    received_bytes: int
+    size: int | None
+
+
+@runtime_checkable
+class ClaimsPort(Protocol):
+    """A cache that several processes fill together. Claims save work; that files are right never depends on them."""
+
+    async def claim(self, key: CacheKey) -> Claim | Busy:
+        """Claim a file, without waiting. A claim ends with its process, if not before."""
+        ...
+
+    async def release(self, claim: Claim) -> None:
+        """Give a claim back."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .._models import Dataset, FileMetadata, PlanAction, PlanStep
-from ..ports import CacheEntry
+from ..ports import CacheEntry, Segment
 from .resolve import Target
 
 
@@ -90,6 +90,37 @@ def is_fresh(entry: CacheEntry, remote: FileMetadata) -> bool:
 def requests_to_download(size: int, part_bytes: int) -> int:
     """Count the requests of a download: one for what fits in a part; else one a part, and one for the checksum."""
     return 1 if size <= part_bytes else math.ceil(size / part_bytes) + 1
+
+
+def missing_ranges(
+    size: int, segments: Sequence[Segment], offered: tuple[int, int], part_bytes: int
+) -> list[tuple[int, int]]:
+    """Divide what is missing of a file into ranges to ask for.
+
+    Args:
+        size: bytes of the whole file.
+        segments: what is there, in order, not overlapping.
+        offered: a range that is about to come without being asked for again, start and stop.
+        part_bytes: the largest range to ask for.
+
+    Returns:
+        The ranges; first the offered one, if nothing of it is there already.
+    """
+    gaps: list[tuple[int, int]] = []
+    position = 0
+    for start, stop in [*((segment.start, segment.stop) for segment in segments), (size, size)]:
+        if start > position:
+            gaps.append((position, start))
+        position = stop
+    ranges: list[tuple[int, int]] = []
+    for start, stop in gaps:
+        rest = [(start, stop)]
+        if start <= offered[0] < offered[1] <= stop:
+            ranges.insert(0, offered)
+            rest = [(start, offered[0]), (offered[1], stop)]
+        for first, end in rest:
+            ranges += [(cut, min(cut + part_bytes, end)) for cut in range(first, end, part_bytes)]
+    return ranges
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ of times. Without a (strong) ETag nothing could be demanded of a second request:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 import anyio
 import anyio.to_thread
@@ -27,10 +27,13 @@ from ..ports import (
     RangeNotSatisfiable,
     ReadRequest,
     ReadResponse,
+    Segment,
     Staging,
     VersionChanged,
     VersionChangedError,
 )
+from .flight import Flight
+from .plan import missing_ranges
 from .requests import Requests
 from .resolve import Target
 
@@ -62,24 +65,31 @@ class Staged:
     received_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A large object has changed, and another process is fetching it already."""
+
+
 class _RangesIgnoredError(VersionChangedError):
     """The remote gave ranges before and now the whole object."""
 
 
 @asynccontextmanager
 async def transfer(
-    target: Target, known_etag: str | None, requests: Requests, cache: CachePort
-) -> AsyncIterator[Staged | NotModified]:
+    target: Target, known_etag: str | None, requests: Requests, cache: CachePort, flight: Flight
+) -> AsyncIterator[Staged | NotModified | Elsewhere]:
     """Bring the newest version of an object; `NotModified` if that is the known one.
 
-    What is staged is removed when the context is left without having been published. Cancellation closes the
-    connections and removes it too.
+    What an earlier attempt has left of the version is taken over, and only the rest is asked for. What is staged and
+    not published when the context is left stays for a later attempt. Cancellation closes the connections.
 
     Args:
         target: the object.
         known_etag: the version that is cached; None to bring the bytes in any case.
         requests: the way to the remote.
         cache: where large objects are staged.
+        flight: the claim on the file. It need not be held for what fits in memory; for a larger object it is taken
+            before anything is staged.
 
     Raises:
         TransferError: the object kept changing.
@@ -90,7 +100,7 @@ async def transfer(
     is_ranged = True
     for restart in range(requests.config.restarts + 1):
         async with AsyncExitStack() as stack:
-            download = _Download(target, requests, cache, stack, received_bytes)
+            download = _Download(target, requests, cache, flight, stack, received_bytes)
             try:
                 outcome = await download.run(known_etag, is_ranged=is_ranged)
             except VersionChangedError as change:
@@ -126,21 +136,33 @@ class _Part:
     position: int
     crc: int = 0
 
+    @classmethod
+    def of_segment(cls, segment: Segment) -> _Part:
+        """Give a part that is there already."""
+        return cls(segment.start, segment.stop, segment.stop, segment.crc)
+
 
 class _Download:
     """One attempt at one version. Its task may hold one request; each part in flight has a task of its own."""
 
     def __init__(
-        self, target: Target, requests: Requests, cache: CachePort, stack: AsyncExitStack, received_bytes: int
+        self,
+        target: Target,
+        requests: Requests,
+        cache: CachePort,
+        flight: Flight,
+        stack: AsyncExitStack,
+        received_bytes: int,
     ) -> None:
         self.received_bytes = received_bytes
+        self._flight = flight
         self._target = target
         self._requests = requests
         self._cache = cache
         self._stack = stack
         self._written_bytes = 0
 
-    async def run(self, known_etag: str | None, *, is_ranged: bool) -> Staged | NotModified:
+    async def run(self, known_etag: str | None, *, is_ranged: bool) -> Staged | NotModified | Elsewhere:
         """Ask for the first part; then do what its answer calls for.
 
         Raises:
@@ -154,7 +176,9 @@ class _Download:
             async def ask() -> Staged | NotModified | ReadResponse | None:
                 return await self._ask_first(request, connection)
 
-            first = await self._requests.retried(self._target.dataset, key.uri, ask)
+            first: Staged | NotModified | ReadResponse | None = await self._resume(connection) if is_ranged else None
+            if first is None:
+                first = await self._requests.retried(self._target.dataset, key.uri, ask)
             if first is None:
                 request = replace(request, stop=None)
                 first = await self._requests.retried(self._target.dataset, key.uri, ask)
@@ -163,6 +187,34 @@ class _Download:
             if isinstance(first, ReadResponse):
                 return await self._receive_on_disk(first, connection)
             return first
+
+    async def _resume(self, connection: AsyncExitStack) -> ReadResponse | None:
+        """Ask for what an earlier attempt lacks, of the very version that it was at; None if there is no such thing."""
+        claim, config = self._flight.claim, self._requests.config
+        if claim.resumable_etag is None or claim.missing_start >= claim.missing_stop:
+            return None
+        request = ReadRequest(
+            uri=claim.key.uri,
+            start=claim.missing_start,
+            stop=min(claim.missing_stop, claim.missing_start + config.part_bytes),
+            if_match=claim.resumable_etag,
+            version_id=claim.key.version_id,
+        )
+
+        async def ask() -> ReadResponse | None:
+            async with AsyncExitStack() as attempt:
+                outcome = await attempt.enter_async_context(self._requests.read(request))
+                if not isinstance(outcome, ReadResponse) or outcome.metadata.etag != claim.resumable_etag:
+                    return None
+                if outcome.start != request.start:
+                    return None
+                connection.push_async_exit(attempt.pop_all())
+                return outcome
+
+        response = await self._requests.retried(self._target.dataset, claim.key.uri, ask)
+        if response is not None:
+            self._notify_started(response.metadata)
+        return response
 
     async def _ask_first(
         self, request: ReadRequest, connection: AsyncExitStack
@@ -210,42 +262,52 @@ class _Download:
         self._notify_advanced(length)
         return Staged(response.metadata, tuple(chunks), length, format_crc(algorithm, crc), self.received_bytes)
 
-    async def _receive_on_disk(self, response: ReadResponse, connection: AsyncExitStack) -> Staged:
+    async def _receive_on_disk(self, response: ReadResponse, connection: AsyncExitStack) -> Staged | Elsewhere:
+        """Take an answer that is too large for memory, or a part of the object, and all that it lacks."""
+        if not await self._flight.take():
+            return Elsewhere()
         metadata = response.metadata
         algorithm = self._crc_algorithm(metadata)
         crc = await _crc(algorithm)
-        staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata.size))
+        staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata, algorithm))
+        parts = [_Part.of_segment(segment) for segment in staging.segments]
+        self._notify_advanced(sum(part.stop - part.start for part in parts))
         step = self._requests.config.part_bytes
-        first = _Part(0, response.stop, 0)
-        others = [
-            _Part(start, min(start + step, metadata.size), start) for start in range(response.stop, metadata.size, step)
-        ]
+        missing = missing_ranges(metadata.size, staging.segments, (response.start, response.stop), step)
+        first: _Part | None = None
+        if missing and missing[0] == (response.start, response.stop):
+            first = _Part(response.start, response.stop, response.start)
+            parts.append(first)
+        else:
+            await connection.aclose()  # these bytes are there already
+        others = [_Part(start, stop, start) for start, stop in missing[0 if first is None else 1 :]]
         queue = iter(others)
+        parts += others
         stored_checksum: list[str] = []
         with _single_error():
             async with anyio.create_task_group() as tasks:
                 for _ in range(min(_PARTS_IN_FLIGHT, len(others))):
-                    tasks.start_soon(self._receive_parts, queue, staging, metadata, crc.update)
-                if others and crc_algorithm_of(metadata.checksum) is None:
+                    tasks.start_soon(self._receive_parts, queue, staging, metadata)
+                if len(parts) > 1 and crc_algorithm_of(metadata.checksum) is None:
                     tasks.start_soon(self._ask_checksum, metadata, stored_checksum)
-                await self._receive_part(first, staging, metadata, crc.update, response, connection)
-        value = first.crc
-        for part in others:
+                if first is not None:
+                    await self._receive_part(first, staging, metadata, response, connection)
+        value = 0
+        for part in sorted(parts, key=lambda part: part.start):
             value = crc.combine(value, part.crc, part.stop - part.start)
         if stored_checksum:
             metadata = replace(metadata, checksum=stored_checksum[0])
         return Staged(metadata, staging, metadata.size, format_crc(algorithm, value), self.received_bytes)
 
-    async def _receive_parts(self, queue: Iterator[_Part], staging: Staging, metadata: FileMetadata, crc: _Crc) -> None:
+    async def _receive_parts(self, queue: Iterator[_Part], staging: Staging, metadata: FileMetadata) -> None:
         for part in queue:
-            await self._receive_part(part, staging, metadata, crc, None, AsyncExitStack())
+            await self._receive_part(part, staging, metadata, None, AsyncExitStack())
 
     async def _receive_part(
         self,
         part: _Part,
         staging: Staging,
         metadata: FileMetadata,
-        crc: _Crc,
         response: ReadResponse | None,
         connection: AsyncExitStack,
     ) -> None:
@@ -254,13 +316,13 @@ class _Download:
         The first part's answer is there already: `response`, over `connection`.
         """
         tries = 0
-        async with staging.part(part.start) as writer:
+        async with staging.part(part.start, part.stop) as writer:
             while part.position < part.stop:
                 try:
                     async with connection:
                         if response is None:
                             response = await self._ask_part(part, metadata, connection)
-                        await self._pump(part, response, writer, crc)
+                        await self._pump(part, response, writer)
                 except (StorageUnreachableError, ThrottledError) as error:
                     tries += 1
                     if tries > self._requests.config.retries:
@@ -297,7 +359,7 @@ class _Download:
             case _:
                 assert_never(outcome)
 
-    async def _pump(self, part: _Part, response: ReadResponse, writer: PartWriter, crc: _Crc) -> None:
+    async def _pump(self, part: _Part, response: ReadResponse, writer: PartWriter) -> None:
         """Write the chunks as they come, a megabyte a call. What came before a break is written too."""
         pending: list[bytes] = []
         pending_bytes = 0
@@ -307,9 +369,7 @@ class _Download:
             if part.position + pending_bytes > response.stop:
                 raise VersionChangedError("the remote sent more bytes than it had announced")
             await writer.write(pending)
-            for chunk in pending:
-                part.crc = crc(chunk, part.crc)
-            part.position += pending_bytes
+            part.position, part.crc = writer.segment.stop, writer.segment.crc
             self.received_bytes += pending_bytes
             self._notify_advanced(pending_bytes)
             pending, pending_bytes = [], 0
@@ -371,7 +431,6 @@ class _Download:
         )
 
 
-_Crc: TypeAlias = Callable[[bytes, int], int]
 _loaded: set[CrcAlgorithm] = set()
 
 

@@ -23,22 +23,27 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 
-from .._errors import CacheError, UnsafePathError, redact_uri
-from .._models import CacheMetadata
-from ..ports import CacheEntry, CacheKey, Verified
-from . import _sidecar
+from .._digests import CrcAlgorithm
+from .._errors import CacheError, IntegrityError, UnsafePathError, redact_uri
+from .._models import CacheMetadata, FileMetadata
+from ..ports import Busy, CacheEntry, CacheKey, Claim, Verified, VersionChangedError
+from . import _disk, _sidecar
+from ._claims import key_hash, lock_file
 from ._failures import cache_failures
 from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates
+from ._partials import Partial, begin, in_progress, missing_range, resumable
 from ._staging import StagedFile
 
 _META = f"{STATE_DIRECTORY}/meta"
 _PARTIAL = f"{STATE_DIRECTORY}/partial"
+_LEASE = f"{STATE_DIRECTORY}/lease"
 _TAG_TEXT = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
     b"# This directory holds copies that can be fetched again: backups may leave it out (https://bford.info/cachedir/).\n"
@@ -48,16 +53,6 @@ _OCCUPIED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPT
 _UNHOLDABLE = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
 _Result = TypeVar("_Result")
-
-
-class _File(Protocol):
-    """An unbuffered binary file that was opened by its path."""
-
-    name: str
-
-    def write(self, data: memoryview, /) -> int: ...
-    def fileno(self) -> int: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +79,28 @@ class FileCache:
         return await _in_thread(lambda: [self._find(key) for key in keys])
 
     @asynccontextmanager
-    async def stage(self, key: CacheKey, size: int) -> AsyncIterator[StagedFile]:
-        """Begin a file of `size` bytes; what is not published when the context is left is removed.
+    async def stage(
+        self, key: CacheKey, metadata: FileMetadata, crc_algorithm: CrcAlgorithm
+    ) -> AsyncIterator[StagedFile]:
+        """Begin a file of that version, or go on with one that was begun.
+
+        What is not published when the context is left stays for a later attempt. It is removed if the version has no
+        ETag by which it can be recognised, if another version has taken its place, or if its bytes are wrong.
 
         Raises:
-            CacheFullError: fewer than `size` bytes are free.
+            CacheFullError: fewer bytes are free than are missing.
             CacheError: the cache directory can't be written.
         """
-        staged = StagedFile(await _in_thread(lambda: self._create_partial(key, size)))
+        staged = StagedFile(await _in_thread(lambda: self._begin(key, metadata, crc_algorithm)))
+        is_useful = metadata.etag is not None
         try:
             yield staged
+        except (VersionChangedError, IntegrityError):
+            is_useful = False
+            raise
         finally:
             with anyio.CancelScope(shield=True):
-                await _in_thread(lambda: _unlink(staged.path))
+                await _in_thread(lambda: _leave(staged, is_useful=is_useful))
 
     async def publish(self, verified: Verified) -> CacheEntry:
         """Put the bytes in their place, in one step that a reader sees whole or not at all.
@@ -126,6 +130,15 @@ class FileCache:
             CacheError: the cache directory can't be written.
         """
         return await _in_thread(lambda: sum(self._remove(key) for key in keys))
+
+    async def claim(self, key: CacheKey) -> Claim | Busy:
+        """Claim a file for this process, without waiting; granted also where nothing can be written or locked."""
+        return await _in_thread(lambda: self._claim(key))
+
+    async def release(self, claim: Claim) -> None:
+        """Give a claim back."""
+        name = key_hash(claim.key.uri, claim.key.version_id)
+        await _in_thread(lambda: lock_file(self._lock_path).release(name))
 
     async def entries(self) -> list[CacheEntry]:
         """List all files cached, of whatever catalog."""
@@ -173,15 +186,36 @@ class FileCache:
 
     # -- writing
 
-    def _create_partial(self, key: CacheKey, size: int) -> str:
+    def _begin(self, key: CacheKey, metadata: FileMetadata, crc_algorithm: CrcAlgorithm) -> Partial:
         with cache_failures(str(self.cache_dir)):
             self._create_root()
+            partial = begin(self._directory(_PARTIAL), key, metadata, crc_algorithm)
             # Better to say so before the download than at its end; what is written still may not fit.
-            if shutil.disk_usage(self.cache_dir).free < size:
-                raise OSError(errno.ENOSPC, f"{size:,} bytes are needed for {redact_uri(key.uri)}", str(self.cache_dir))
-            path = os.path.join(self._directory(_PARTIAL), secrets.token_hex(8))
-            open(path, "xb").close()
-        return path
+            missing = metadata.size - sum(segment.stop - segment.start for segment in partial.segments)
+            if shutil.disk_usage(self.cache_dir).free < missing:
+                partial.release()
+                text = f"{missing:,} bytes are needed for {redact_uri(key.uri)}"
+                raise OSError(errno.ENOSPC, text, str(self.cache_dir))
+            return partial
+
+    def _claim(self, key: CacheKey) -> Claim | Busy:
+        partials = os.path.join(self.cache_dir, *_PARTIAL.split("/"))
+        try:
+            self._create_root()
+            self._directory(_LEASE)
+            is_ours = lock_file(self._lock_path).acquire(key_hash(key.uri, key.version_id))
+        except (OSError, UnsafePathError):
+            is_ours = True  # whether the cache can be written is for those to say who write to it
+        if is_ours:
+            found = resumable(partials, key)
+            if found is None:
+                return Claim(key)
+            start, stop = missing_range(found)
+            return Claim(key, found.header.etag, start, stop)
+        found = in_progress(partials, key)
+        if found is None:
+            return Busy("another process", 0, None)
+        return Busy(str(found.header.owner), found.received_bytes, found.header.size)
 
     def _publish(self, verified: Verified) -> CacheEntry:
         with cache_failures(str(self.cache_dir)):
@@ -226,10 +260,10 @@ class FileCache:
                 pin=verified.pin,
             )
             with self._new_file() as sidecar:
-                _write_all(sidecar, (_sidecar.encode(metadata),))
+                _disk.write_all(sidecar, [_sidecar.encode(metadata)])
                 sidecar.close()
-                os.replace(temporary, data_path)
-                os.replace(sidecar.name, sidecar_path)
+                _disk.replace(temporary, data_path)
+                _disk.replace(str(sidecar.name), sidecar_path)
         return CacheEntry(verified.key, Path(data_path), metadata, time.time())
 
     @contextmanager
@@ -238,30 +272,30 @@ class FileCache:
         content = verified.content
         if isinstance(content, tuple):
             with self._new_file() as file:
-                _write_all(file, content)
+                _disk.write_all(file, content)
                 _seal(file)
-                yield file.name
+                yield str(file.name)
         elif isinstance(content, StagedFile):
-            with open(content.path, "r+b", buffering=0) as staged:
-                _seal(cast("_File", staged))
+            with FileIO(content.path, "r+b") as file:
+                _seal(file)
             yield content.path
         else:
             raise TypeError(f"a FileCache publishes what it staged itself, not {type(content).__name__}")
 
     @contextmanager
-    def _new_file(self) -> Iterator[_File]:
+    def _new_file(self) -> Iterator[FileIO]:
         """Make a file of a new name, open for writing; whoever leaves without having renamed it leaves nothing."""
-        path = os.path.join(self._directory(_PARTIAL), secrets.token_hex(8))
-        with open(path, "xb", buffering=0) as file:
+        path = os.path.join(self._directory(_PARTIAL), secrets.token_hex(8) + ".tmp")
+        with _disk.create(path) as file:
             try:
-                yield cast("_File", file)
+                yield file
             finally:
                 file.close()
-                _unlink(path)
+                _disk.remove_file(path)
 
     def _touch(self, entry: CacheEntry) -> None:
         with suppress(OSError):
-            os.utime(self._sidecar_path(entry.path.relative_to(self.cache_dir).as_posix()))
+            _disk.touch(self._sidecar_path(entry.path.relative_to(self.cache_dir).as_posix()))
 
     def _remove(self, key: CacheKey) -> int:
         removed = 0
@@ -271,9 +305,9 @@ class FileCache:
                 if entry is None or not self._is_inside(place):
                     continue
                 # The sidecar first: without it the data file is nobody's, which is what is wanted.
-                os.unlink(self._sidecar_path(place))
+                _disk.unlink(self._sidecar_path(place))
                 with suppress(FileNotFoundError):
-                    os.unlink(entry.path)
+                    _disk.unlink(str(entry.path))
                 removed += 1
         return removed
 
@@ -288,6 +322,10 @@ class FileCache:
 
     def _sidecar_path(self, place: str) -> str:
         return os.path.join(self._sidecar_root, *place.split("/")) + ".json"
+
+    @property
+    def _lock_path(self) -> str:
+        return os.path.join(self.cache_dir, *_LEASE.split("/"), "claims")
 
     def _create_root(self) -> None:
         os.makedirs(self.cache_dir, exist_ok=True)
@@ -305,7 +343,7 @@ class FileCache:
         for segment in filter(None, place.split("/")):
             path = os.path.join(path, segment)
             with suppress(FileExistsError):
-                os.mkdir(path)
+                _disk.make_directory(path)
                 continue
             mode = os.lstat(path).st_mode
             if _is_link(path, mode):
@@ -342,28 +380,24 @@ def _version_of(key: CacheKey, metadata: CacheMetadata) -> str | None:
     return metadata.version_id if key.version_id is None else key.version_id
 
 
-def _seal(file: _File) -> None:
+def _seal(file: FileIO) -> None:
     """Bring the bytes to disk, close the file, and give it its own modification time.
 
     The time is some moment of the last second, to the nanosecond, drawn by chance: the clock of a file system may tick
     only every few milliseconds, and two versions published within one tick must not look alike.
     """
-    os.fsync(file.fileno())
+    _disk.flush(file)
     file.close()
     mtime_ns = (time.time_ns() // 10**9 - 1) * 10**9 + secrets.randbelow(10**9)
-    os.utime(file.name, ns=(mtime_ns, mtime_ns))
+    _disk.set_mtime(str(file.name), mtime_ns)
 
 
-def _write_all(file: _File, chunks: Sequence[bytes]) -> None:
-    for chunk in chunks:
-        view = memoryview(chunk)
-        while view:
-            view = view[file.write(view) :]
-
-
-def _unlink(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)
+def _leave(staged: StagedFile, *, is_useful: bool) -> None:
+    """Keep what is worth going on with; remove what is published, wrong or empty."""
+    if is_useful and staged.is_written and os.path.exists(staged.path):
+        staged.partial.release()
+    else:
+        staged.partial.discard()
 
 
 def _is_link(path: str, mode: int) -> bool:

@@ -1,51 +1,68 @@
-"""How do bytes get to disk before anybody may see them? Into a file of their own, part by part.
+"""How do bytes get to disk before anybody may see them? Into a partial, part by part.
 
-One handle a part, unbuffered; one worker-thread call for about a megabyte; no joins. A write that has begun is
-shielded from cancellation, because its thread can't be stopped and must not write into a file that is being removed.
+One handle a part, unbuffered; one worker-thread call for about a megabyte, which writes the bytes, computes their CRC
+and notes them in the journal; no joins. A write that has begun is shielded from cancellation, because its thread can't
+be stopped and must not write into a file that is being removed.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from io import FileIO
 from typing import Any
 
-import aiofiles
 import anyio
 import anyio.to_thread
+from aiofiles.threadpool import wrap
 
-from .._digests import digest_file
+from .._digests import crc_functions, digest_file
+from ..ports import Segment
+from . import _disk
 from ._failures import cache_failures
+from ._partials import Partial
 
 
 class StagedFile:
-    """A file under construction at `path`, in the cache's file system."""
+    """A file under construction."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, partial: Partial) -> None:
+        self.partial = partial
+        self.is_written = bool(partial.segments)
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.partial.data_path
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """What is written and verified already, from an earlier attempt at the same version; in order."""
+        return self.partial.segments
 
     @asynccontextmanager
-    async def part(self, start: int) -> AsyncIterator[StagedPart]:
-        """Open a writer at that offset.
+    async def part(self, start: int, stop: int) -> AsyncIterator[StagedPart]:
+        """Open a writer for these bytes.
 
         Raises:
-            CacheFullError: on leaving, if the file system took fewer bytes than it was given.
+            CacheError: the file can't be opened.
         """
+        update = crc_functions(self.partial.header.crc_algorithm).update
         with cache_failures(self.path), anyio.CancelScope(shield=True):
-            handle = await aiofiles.open(self.path, "r+b", buffering=0)
-            await handle.seek(start)
-        writer = StagedPart(self.path, handle, start)
+            file = await anyio.to_thread.run_sync(_PartFile, self.path, start, stop, update, self.partial.note)
+        handle = wrap(file)
         try:
-            yield writer
-            await writer.check()
+            yield StagedPart(self, file, handle)
         finally:
             with cache_failures(self.path), anyio.CancelScope(shield=True):
                 await handle.close()
 
     async def digest(self, algorithm: str) -> str:
-        """Read the file once and give its digest."""
+        """Read the file once and give its digest.
+
+        Raises:
+            CacheError: the file can't be read.
+        """
         with cache_failures(self.path):
             return await anyio.to_thread.run_sync(digest_file, self.path, algorithm)
 
@@ -53,11 +70,15 @@ class StagedFile:
 class StagedPart:
     """Writes one part of a staged file."""
 
-    def __init__(self, path: str, handle: Any, start: int) -> None:
-        self._path = path
+    def __init__(self, staged: StagedFile, file: _PartFile, handle: Any) -> None:
+        self._staged = staged
+        self._file = file
         self._handle = handle
-        self._start = start
-        self._stop = start
+
+    @property
+    def segment(self) -> Segment:
+        """What is written of the part so far."""
+        return self._file.segment
 
     async def write(self, chunks: Sequence[bytes]) -> None:
         """Append the chunks; finished even when the caller is cancelled.
@@ -65,23 +86,33 @@ class StagedPart:
         Raises:
             CacheFullError: no space, or no quota, left.
         """
-        with cache_failures(self._path), anyio.CancelScope(shield=True):
+        with cache_failures(self._staged.path), anyio.CancelScope(shield=True):
             await self._handle.writelines(chunks)
-            self._stop += sum(map(len, chunks))
+            self._staged.is_written = True
 
-    async def truncate(self, length: int) -> None:
-        """Take back all but the first `length` bytes of this part."""
-        with cache_failures(self._path), anyio.CancelScope(shield=True):
-            self._stop = self._start + length
-            await self._handle.seek(self._stop)
 
-    async def check(self) -> None:
-        """Make sure that every byte was taken.
+class _PartFile(FileIO):
+    """A staged file, open for one part."""
 
-        An unbuffered write may take fewer bytes than it was given, and reports no error when the disk fills up right
-        there (write(2)); the position tells.
-        """
-        with cache_failures(self._path), anyio.CancelScope(shield=True):
-            position = await self._handle.tell()
-            if position != self._stop:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def __init__(
+        self, path: str, start: int, stop: int, update: Callable[[bytes, int], int], note: Callable[[Segment], None]
+    ) -> None:
+        super().__init__(path, "r+b")
+        self.seek(start)
+        self.segment = Segment(start, start, 0)
+        self._end = stop
+        self._update = update
+        self._note = note
+
+    def writelines(self, chunks: Iterable[Any], /) -> None:
+        """Write the bytes, then note in the journal that they are there."""
+        chunks = list(chunks)
+        stop = self.segment.stop + sum(map(len, chunks))
+        if stop > self._end:
+            raise ValueError(f"{stop - self._end} bytes more than the part has")
+        _disk.write_all(self, chunks)
+        crc = self.segment.crc
+        for chunk in chunks:
+            crc = self._update(chunk, crc)
+        self.segment = Segment(self.segment.start, stop, crc)
+        self._note(self.segment)

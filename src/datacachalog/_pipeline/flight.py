@@ -1,0 +1,86 @@
+"""Who fetches a file when several want it? One at a time; the others wait for it and take what it publishes.
+
+Within an event loop a lock decides, between loops, threads and processes a claim on the cache. Neither is needed for
+the bytes to be right (G2): an owner that makes no progress is waited for only so long, then the work is done twice.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+from .._events import TransferAwaited
+from ..ports import Busy, CachePort, Claim, ClaimsPort
+from .requests import Requests
+from .resolve import Target
+
+_FIRST_PAUSE_SECONDS = 0.01
+_LONGEST_PAUSE_SECONDS = 0.25
+
+
+class Flight:
+    """One file's claim, to be taken when it turns out that bytes have to come."""
+
+    def __init__(self, target: Target, requests: Requests, cache: CachePort) -> None:
+        self.claim = Claim(target.key)
+        self._target = target
+        self._requests = requests
+        self._claims = cache if isinstance(cache, ClaimsPort) else None
+        self._is_held = False
+        self._is_given_up = self._claims is None
+
+    async def take(self) -> bool:
+        """Take the claim, if nobody has it: whether this call may go ahead."""
+        if not (self._is_held or self._is_given_up):
+            await self._ask()
+        return self._is_held or self._is_given_up
+
+    async def wait(self) -> bool:
+        """Wait until the claim can be taken, or its owner makes no progress; whether there was anything to wait for."""
+        has_waited = False
+        pause = _FIRST_PAUSE_SECONDS
+        seen: Busy | None = None
+        seen_at = anyio.current_time()
+        while not (self._is_held or self._is_given_up):
+            busy = await self._ask()
+            if busy is None:
+                break
+            has_waited = True
+            now = anyio.current_time()
+            if busy != seen:
+                seen, seen_at = busy, now
+                self._notify(busy)
+            elif now - seen_at >= self._requests.config.lock_wait_seconds:
+                self._is_given_up = True
+            await anyio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+        return has_waited
+
+    async def release(self) -> None:
+        """Give the claim back, if this call has it."""
+        if self._is_held and self._claims is not None:
+            self._is_held = False
+            with anyio.CancelScope(shield=True):
+                await self._claims.release(self.claim)
+
+    async def _ask(self) -> Busy | None:
+        """Ask for the claim; None if it is ours now. Cancelled or not, what is granted is known to be held."""
+        if self._claims is None:
+            return None
+        with anyio.CancelScope(shield=True):
+            answer = await self._claims.claim(self._target.key)
+        if isinstance(answer, Busy):
+            return answer
+        self.claim, self._is_held = answer, True
+        return None
+
+    def _notify(self, busy: Busy) -> None:
+        self._requests.notify(
+            TransferAwaited(
+                operation=self._requests.operation,
+                dataset=self._target.dataset,
+                uri=self._target.key.uri,
+                owner=busy.owner,
+                received_bytes=busy.received_bytes,
+                size_bytes=busy.size,
+            )
+        )

@@ -1,0 +1,128 @@
+"""Who fetches a file when several processes want it? The one that holds its byte of a common lock file.
+
+One byte a file, at an offset drawn from its key, of one lock file in the cache: nothing is created for a claim, and the
+kernel gives a claim back when its process ends, however it ends. POSIX gives such locks to processes, so within one
+process a table says who has which; and it drops all of them as soon as the process closes any descriptor of that file,
+so it is opened once and stays open.
+
+Where the file system knows no locks, every claim is granted: work may be done twice then, and is right all the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+import threading
+
+_BUSY = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
+
+
+class LockFile:
+    """The lock file of one cache directory, as this process has it open."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._held: set[int] = set()
+        self._mutex = threading.Lock()
+        self._handle: int | None = None
+
+    def acquire(self, key_hash: str) -> bool:
+        """Claim a key, without waiting; whether it was free.
+
+        Raises:
+            OSError: the lock file can't be made.
+        """
+        offset = _offset(key_hash)
+        with self._mutex:
+            if offset in self._held:
+                return False
+            handle = self._open()
+            try:
+                _lock(handle, offset)
+            except OSError as error:
+                if error.errno in _BUSY:
+                    return False
+            self._held.add(offset)
+            return True
+
+    def release(self, key_hash: str) -> None:
+        """Give a claim back."""
+        offset = _offset(key_hash)
+        with self._mutex:
+            self._held.discard(offset)
+            if self._handle is not None:
+                try:
+                    _unlock(self._handle, offset)
+                except OSError:  # a file system without locks
+                    return
+
+    def _open(self) -> int:
+        """Give the descriptor, of a new file if the cache directory was removed meanwhile."""
+        if self._handle is not None:
+            try:
+                if os.path.samestat(os.fstat(self._handle), os.stat(self._path)):
+                    return self._handle
+            except FileNotFoundError:
+                pass
+            os.close(self._handle)  # of a file that nobody else can reach any more
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        return self._handle
+
+
+_lock_files: dict[str, LockFile] = {}
+_mutex = threading.Lock()
+
+
+def lock_file(path: str) -> LockFile:
+    """Give this process's one lock file of that path."""
+    path = os.path.realpath(path)
+    with _mutex:
+        return _lock_files.setdefault(path, LockFile(path))
+
+
+def key_hash(uri: str, version_id: str | None) -> str:
+    """Give the name under which a key's claim and partials go."""
+    return hashlib.sha256(f"{uri}\0{version_id or ''}".encode()).hexdigest()[:32]
+
+
+def _after_fork_in_child() -> None:
+    # The parent's claims are not the child's, and closing the descriptors here takes nothing from the parent.
+    global _mutex  # a thread of the parent may have held the old one
+    _mutex = threading.Lock()
+    for file in _lock_files.values():
+        if file._handle is not None:  # noqa: SLF001  # its own module
+            os.close(file._handle)  # noqa: SLF001
+    _lock_files.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _offset(key_hash: str) -> int:
+        return int(key_hash[:8], 16) >> 1  # a position of 31 bits
+
+    def _lock(handle: int, offset: int) -> None:
+        os.lseek(handle, offset, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+
+    def _unlock(handle: int, offset: int) -> None:
+        os.lseek(handle, offset, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _offset(key_hash: str) -> int:
+        return int(key_hash[:16], 16) >> 2  # a signed position of 64 bits, and an end beyond it
+
+    def _lock(handle: int, offset: int) -> None:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+
+    def _unlock(handle: int, offset: int) -> None:
+        fcntl.lockf(handle, fcntl.LOCK_UN, 1, offset)

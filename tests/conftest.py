@@ -1,0 +1,132 @@
+"""What do all tests share? An event loop that may not be blocked, servers, credentials, and a watch for what is left."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from datacachalog.testing import FaultServer
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testtest", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """aiobotocore and aiofiles are asyncio's."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Give each test credentials, and nothing of the machine's own configuration."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "DATACACHALOG_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(autouse=True)
+def _unblocked_loop() -> Iterator[BlockBuster]:
+    """Fail whatever blocks an event loop: reading a file, sleeping, waiting for a socket (G12)."""
+    with blockbuster_ctx("datacachalog") as blockbuster:
+        yield blockbuster
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a thread or a descriptor behind. Mark what must with `leaks`, and say why."""
+    if request.node.get_closest_marker("leaks"):
+        yield
+        return
+    threads_before = set(threading.enumerate())
+    descriptors_before = _descriptors()
+    yield
+    threads, descriptors = set[threading.Thread](), dict[int, str]()
+
+    def is_clean() -> bool:
+        gc.collect()
+        threads.clear()
+        threads.update(t for t in threading.enumerate() if t not in threads_before and not _is_kept(t))
+        descriptors.clear()
+        descriptors.update({k: v for k, v in _descriptors().items() if k not in descriptors_before})
+        return not threads and not descriptors
+
+    wait_until(is_clean, seconds=5, otherwise=lambda: f"left behind: {threads or ''} {descriptors or ''}")
+
+
+def _is_kept(thread: threading.Thread) -> bool:
+    """Threads that idle until they are needed again, or until their loop's end, of which nobody is told."""
+    return thread.name.startswith(("asyncio_", "AnyIO worker", "pytest_", "Thread-", "datacachalog worker"))
+
+
+def _descriptors() -> dict[int, str]:
+    """The open descriptors that are files, sockets or pipes of ours; empty where /proc can't tell."""
+    if not sys.platform.startswith("linux"):
+        return {}
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+        except OSError:
+            continue
+    return {number: name for number, name in found.items() if not name.startswith(("/dev/", "/proc/"))}
+
+
+def wait_until(
+    condition: Callable[[], bool], *, seconds: float = 10, otherwise: Callable[[], str] = lambda: "it never became true"
+) -> None:
+    """Wait for something that another thread or process does, and fail with a text when it doesn't."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(otherwise())
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    """A real S3 server on loopback that records its requests and makes faults when told to; it has a bucket."""
+    with FaultServer() as server:
+        server.create_bucket("bucket")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """Moto's S3 server, an implementation that isn't ours."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def cached_files(cache_dir: Path) -> list[str]:
+    """The data files of a cache, relative to it; nothing of its own state."""
+    return sorted(
+        path.relative_to(cache_dir).as_posix()
+        for path in cache_dir.rglob("*")
+        if path.is_file() and ".datacachalog" not in path.parts and path.name != "CACHEDIR.TAG"
+    )
+
+
+def partial_files(cache_dir: Path) -> list[Path]:
+    """What is under construction in a cache."""
+    partial = cache_dir / ".datacachalog" / "partial"
+    return sorted(path for path in partial.rglob("*") if path.is_file()) if partial.exists() else []
