@@ -133,8 +133,7 @@ class AsyncCatalog:
         self._cache: CachePort = cache if cache is not None else FileCache(cache_dir or _user_cache_dir())
         self._storage: StoragePort = storage if storage is not None else RouterStorage()
         self._progress = progress
-        self._directory = os.getcwd()
-        self._sources = {name: canonical_source(d.source, self._directory) for name, d in self._datasets.items()}
+        self._sources = {name: canonical_source(dataset.source) for name, dataset in self._datasets.items()}
         self._start()
 
     def _start(self) -> None:

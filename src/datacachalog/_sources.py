@@ -18,21 +18,26 @@ def split_uri(uri: str) -> tuple[str, str, str]:
     return scheme.lower(), authority, key
 
 
-def canonical_source(source: str, directory: str) -> str:
+def absolute_path(path: str | os.PathLike[str]) -> str:
+    """Give a path without `~`, `.` and `..`; a relative one is relative to the working directory of now."""
+    expanded = os.path.expanduser(os.fspath(path))
+    # The working directory is asked for only if it matters: that is a system call, and this may run on an event loop.
+    return os.path.normpath(expanded if os.path.isabs(expanded) else os.path.join(os.getcwd(), expanded))
+
+
+def canonical_source(source: str) -> str:
     """Give the one spelling of a source: a local one as an absolute path with `/`, any other as it stands.
 
     Args:
-        source: as the dataset has it.
-        directory: what a relative path is relative to.
+        source: as the dataset has it; a relative path is relative to the working directory of now.
 
     Raises:
         InvalidSourceError: wildcards in a bucket's name, or no scheme before `://`.
     """
     scheme, separator, rest = source.partition("://")
     if not separator or scheme.lower() == "file":
-        path = os.path.join(directory, os.path.expanduser(local_path(source)))
-        # normpath would take the last slash off, which says that all files below are meant.
-        path = os.path.normpath(path) + ("/" if source.endswith(("/", os.sep)) else "")
+        # The last slash says that all files below are meant.
+        path = absolute_path(local_path(source)) + ("/" if source.endswith(("/", os.sep)) else "")
         return path.replace(os.sep, "/")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         raise InvalidSourceError(source, f"{scheme!r} is not a scheme")

@@ -33,6 +33,7 @@ import anyio.to_thread
 from .._digests import CrcAlgorithm
 from .._errors import CacheError, IntegrityError, UnsafePathError, redact_uri
 from .._models import CacheMetadata, FileMetadata
+from .._sources import absolute_path
 from ..ports import Busy, CacheEntry, CacheKey, Claim, Verified, VersionChangedError
 from . import _disk, _sidecar
 from ._claims import key_hash, lock_file
@@ -66,7 +67,7 @@ class FileCache:
     cache_dir: Path
 
     def __init__(self, cache_dir: str | os.PathLike[str]) -> None:
-        object.__setattr__(self, "cache_dir", Path(os.path.abspath(os.path.expanduser(cache_dir))))
+        object.__setattr__(self, "cache_dir", Path(absolute_path(cache_dir)))
 
     # -- the port: each method is one hop to a worker thread
 
