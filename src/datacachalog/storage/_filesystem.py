@@ -6,6 +6,7 @@ by asking again at the end.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -42,6 +43,7 @@ from ..ports import (
 )
 
 _CHUNK_BYTES = 1024 * 1024
+_UNHOLDABLE = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ class FilesystemSession:
         elif (request.start or request.stop is not None) and request.start >= metadata.size:
             yield RangeNotSatisfiable()
         else:
-            with _failures(request.uri):
+            # Shielded: a thread that opens can't be stopped, and its file would be nobody's to close.
+            with _failures(request.uri), anyio.CancelScope(shield=True):
                 file = await aiofiles.open(path, "rb", buffering=0)
             try:
                 stop = metadata.size if request.stop is None else min(request.stop, metadata.size)
@@ -195,4 +198,7 @@ def _failures(uri: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise InvalidSourceError(uri, "it is a directory; end it with '/' to mean all files below it") from error
     except (OSError, ValueError) as error:
+        # A ValueError is a NUL or a character that the file system's encoding doesn't have.
+        if isinstance(error, ValueError) or error.errno in _UNHOLDABLE:
+            raise InvalidSourceError(uri, f"it can't be the path of a file: {error}") from error
         raise StorageUnreachableError(uri, str(error)) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -117,10 +117,10 @@ class S3Session:
             InvalidSourceError: not an S3 URI.
         """
         arguments = self._arguments(uri, version_id)
+        client = await self._connected(uri)
         with s3_failures(uri):
-            client = await self._connected()
             answer = await client.head_object(**arguments, ChecksumMode="ENABLED")
-        return _metadata(answer, size=answer["ContentLength"], is_whole=True)
+            return _metadata(answer, size=answer["ContentLength"], is_whole=True)
 
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
@@ -130,8 +130,6 @@ class S3Session:
             StorageError: or below: no such object, no permission, no answer; from the chunks too.
             InvalidSourceError: not an S3 URI.
         """
-        import botocore.exceptions
-
         arguments = self._arguments(request.uri, request.version_id)
         if request.stop is not None or request.start > 0:
             last = "" if request.stop is None else request.stop - 1
@@ -140,20 +138,22 @@ class S3Session:
             arguments["IfMatch"] = f'"{request.if_match}"'
         if request.if_none_match is not None:
             arguments["IfNoneMatch"] = f'"{request.if_none_match}"'
+        client = await self._connected(request.uri)
+        import botocore.exceptions  # loaded by now
+
         outcome: ReadOutcome | None = None
         body: Any = None
-        with s3_failures(request.uri):
-            client = await self._connected()
-            try:
-                answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
-            except botocore.exceptions.ClientError as error:
-                outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
-                if outcome is None:
-                    raise
-            else:
-                body = answer["Body"].raw_stream
-                outcome = _response(request, answer, body)
         try:
+            with s3_failures(request.uri):
+                try:
+                    answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
+                except botocore.exceptions.ClientError as error:
+                    outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
+                    if outcome is None:
+                        raise
+                else:
+                    body = answer["Body"].raw_stream
+                    outcome = _response(request, answer, body)
             yield outcome
         finally:
             if body is not None:
@@ -172,16 +172,16 @@ class S3Session:
             arguments["ContinuationToken"] = token
         if self._storage.requester_pays:
             arguments["RequestPayer"] = "requester"
+        client = await self._connected(prefix)
         with s3_failures(prefix):
-            client = await self._connected()
             answer = await client.list_objects_v2(**arguments)
-        objects = tuple(
-            ListedObject(
-                f"s3://{bucket}/{found['Key']}",
-                FileMetadata(normalize_etag(found.get("ETag")), found.get("LastModified"), found["Size"]),
+            objects = tuple(
+                ListedObject(
+                    f"s3://{bucket}/{found['Key']}",
+                    FileMetadata(normalize_etag(found.get("ETag")), found.get("LastModified"), found["Size"]),
+                )
+                for found in answer.get("Contents", ())
             )
-            for found in answer.get("Contents", ())
-        )
         return ListPage(objects, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
 
     def _arguments(self, uri: str, version_id: str | None) -> dict[str, Any]:
@@ -195,44 +195,72 @@ class S3Session:
             arguments["RequestPayer"] = "requester"
         return arguments
 
-    async def _connected(self) -> Any:
+    async def _connected(self, uri: str) -> Any:
         if self._client is None:
             async with self._lock:
                 if self._client is None:
                     # Abandoned when cancelled: finding credentials may wait for a metadata service that isn't there.
                     # The client holds no connection before its first request, so nothing leaks.
-                    client = await anyio.to_thread.run_sync(self._make_client, abandon_on_cancel=True)
+                    client = await anyio.to_thread.run_sync(self._make_client, uri, abandon_on_cancel=True)
                     self._stack.push_async_exit(client)
                     self._client = client
         return self._client
 
-    def _make_client(self) -> Any:
-        """Make the client on an event loop of this worker thread; it opens its connections on the loop that uses it."""
-        import botocore
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import AioSession
+    def _make_client(self, uri: str) -> Any:
+        """Make the client on an event loop of this worker thread; it opens its connections on the loop that uses it.
 
-        storage, config = self._storage, self._config
-        session = storage.session or AioSession(profile=storage.profile)
-        settings = AioConfig(
-            connect_timeout=config.connect_timeout_seconds,
-            read_timeout=config.read_timeout_seconds,
-            max_pool_connections=config.max_concurrency,
-            retries={"total_max_attempts": 1},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent_extra="datacachalog",
-            s3={"addressing_style": storage.addressing_style},
-            **({"signature_version": botocore.UNSIGNED} if storage.anonymous else {}),
-        )
+        Raises:
+            CredentialsError: no such profile, or no credentials to be had from it.
+            ConfigurationError: settings that botocore refuses.
+        """
+        with s3_failures(uri):
+            import botocore
+            from aiobotocore.config import AioConfig
+            from aiobotocore.session import AioSession
 
-        async def make() -> Any:
-            context = session.create_client(
-                "s3", region_name=storage.region, endpoint_url=storage.endpoint_url, config=settings
+            storage, config = self._storage, self._config
+            session = storage.session or AioSession(profile=storage.profile)
+            settings = AioConfig(
+                connect_timeout=config.connect_timeout_seconds,
+                read_timeout=config.read_timeout_seconds,
+                max_pool_connections=config.max_concurrency,
+                retries={"total_max_attempts": 1},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                user_agent_extra="datacachalog",
+                s3={"addressing_style": storage.addressing_style},
+                **({"signature_version": botocore.UNSIGNED} if storage.anonymous else {}),
             )
-            return await context.__aenter__()
 
-        return asyncio.run(make())
+            async def make() -> Any:
+                context = session.create_client(
+                    "s3", region_name=storage.region, endpoint_url=storage.endpoint_url, config=settings
+                )
+                return await context.__aenter__()
+
+            async def make_if_credentials_are_near() -> Any:
+                if not storage.anonymous and await session.get_credentials() is None:
+                    return None
+                return await make()
+
+            try:
+                # Only credentials that come over the network make this wait; only then it takes an event loop.
+                client = _run_without_waiting(make_if_credentials_are_near())
+                return asyncio.run(make()) if client is None else client
+            except ValueError as error:  # "Invalid endpoint: …"
+                raise ConfigurationError(str(error)) from error
+
+
+def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that has nothing to wait for; None if it turns out to need an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        return finished.value
+    except Exception:  # noqa: BLE001  # it is run once more, on a loop, and fails there with its own error if it must
+        return None
+    coroutine.close()
+    return None
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:

@@ -70,7 +70,7 @@ _URL = re.compile(r"""https?://[^\s"'<>]+""")
 
 @contextmanager
 def s3_failures(uri: str) -> Iterator[None]:
-    """Map what botocore, aiohttp and the network raise.
+    """Map what botocore, aiohttp and the network raise. The first use imports them: make it in a worker thread.
 
     Raises:
         StorageError: or below, by what the remote said.
@@ -79,6 +79,7 @@ def s3_failures(uri: str) -> Iterator[None]:
     """
     import aiohttp
     import botocore.exceptions as boto
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -109,8 +110,14 @@ def s3_failures(uri: str) -> Iterator[None]:
         ) from error
     except boto.ParamValidationError as error:
         raise InvalidSourceError(uri, _text(error)) from error
-    except (boto.BotoCoreError, ValueError) as error:
+    except boto.BotoCoreError as error:
         raise ConfigurationError(f"{redact_uri(uri)}: {_text(error)}") from error
+    except (ResponseParserError, ValueError, LookupError) as error:
+        raise StorageUnreachableError(
+            uri,
+            f"what answered can't be understood as S3: {_text(error)}",
+            hint="check the endpoint, and whether a proxy or a login page answers in its place",
+        ) from error
 
 
 def _of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
