@@ -1,0 +1,264 @@
+"""A storage in memory, for tests of code that uses a catalog: no network, no files, every request on record."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from anyio.lowlevel import checkpoint
+
+from .._config import CatalogConfig
+from .._digests import digest_chunks
+from .._errors import ObjectNotFoundError, VersioningNotSupportedError, VersionNotFoundError
+from .._models import FileMetadata
+from ..ports import (
+    ListedObject,
+    ListPage,
+    NotModified,
+    RangeNotSatisfiable,
+    ReadOutcome,
+    ReadRequest,
+    ReadResponse,
+    VersionChanged,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StorageRequest:
+    """One request that a `MemoryStorage` was sent.
+
+    Args:
+        method: `"GET"` is a read.
+        uri: the object; the prefix of a listing.
+        start: first byte asked for, inclusive; 0 for what is no read.
+        stop: exclusive; None means to the end.
+        if_match: the validator of `ReadRequest.if_match`.
+        if_none_match: the validator of `ReadRequest.if_none_match`.
+        version_id: the version asked for.
+        token: where a listing goes on.
+    """
+
+    method: Literal["GET", "HEAD", "LIST"]
+    uri: str
+    start: int = 0
+    stop: int | None = None
+    if_match: str | None = None
+    if_none_match: str | None = None
+    version_id: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What an object was from some moment on; a `metadata` of None marks a deletion."""
+
+    data: bytes
+    metadata: FileMetadata | None
+
+
+class _Objects:
+    """The content of a `MemoryStorage`, and the record of its requests: what the storage and its sessions share."""
+
+    def __init__(self, *, is_versioned: bool, page_size: int) -> None:
+        self.is_versioned = is_versioned
+        self._page_size = page_size
+        # Re-entrant and held for dictionary operations only, so that it can be taken on an event loop.
+        self._lock = threading.RLock()
+        self._versions: dict[str, list[_Version]] = {}
+        self._requests: list[StorageRequest] = []
+
+    def append(self, uri: str, version: _Version) -> None:
+        with self._lock:
+            kept = self._versions.get(uri, []) if self.is_versioned else []
+            self._versions[uri] = [*kept, version]
+
+    def delete(self, uri: str) -> None:
+        with self._lock:
+            if self.is_versioned and uri in self._versions:
+                self.append(uri, _Version(b"", None))
+            else:
+                self._versions.pop(uri, None)
+
+    def record(self, request: StorageRequest) -> None:
+        with self._lock:
+            self._requests.append(request)
+
+    def requests(self) -> list[StorageRequest]:
+        with self._lock:
+            return list(self._requests)
+
+    def clear_requests(self) -> None:
+        with self._lock:
+            self._requests.clear()
+
+    def find(self, uri: str, version_id: str | None) -> tuple[bytes, FileMetadata]:
+        if version_id is not None and not self.is_versioned:
+            raise VersioningNotSupportedError(uri, "this MemoryStorage keeps no versions", hint="set is_versioned=True")
+        with self._lock:
+            versions = list(self._versions.get(uri, ()))
+        if version_id is not None:
+            for version in versions:
+                if version.metadata is not None and version.metadata.version_id == version_id:
+                    return version.data, version.metadata
+            raise VersionNotFoundError(uri, f"no version {version_id}")
+        if not versions or versions[-1].metadata is None:
+            raise ObjectNotFoundError(uri, "no such object", hint="write it with MemoryStorage.put()")
+        return versions[-1].data, versions[-1].metadata
+
+    def page(self, prefix: str, token: str | None) -> ListPage:
+        with self._lock:
+            newest = {uri: versions[-1].metadata for uri, versions in self._versions.items()}
+        # Listings give neither versions nor checksums, as S3's don't.
+        found = [
+            ListedObject(uri, replace(metadata, version_id=None, checksum=None))
+            for uri, metadata in sorted(newest.items())
+            if metadata is not None and uri.startswith(prefix) and (token is None or uri > token)
+        ]
+        page = tuple(found[: self._page_size])
+        return ListPage(page, page[-1].uri if len(found) > len(page) else None)
+
+
+class MemoryStorage:
+    """A `StoragePort` whose objects are in memory, under any scheme: `mem://bucket/key`, `s3://bucket/key`.
+
+    Safe to use from several threads and event loops at once. It is a fake with content, not a setting: unlike the
+    storages for production it can't be pickled, and a forked child gets a copy that goes its own way.
+
+    Args:
+        is_versioned: keep every version, as a bucket with versioning does; else a version can't be asked for.
+        page_size: how many objects a page of a listing has at most.
+        chunk_bytes: how many bytes a chunk of a body has at most.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    def __init__(self, *, is_versioned: bool = False, page_size: int = 1000, chunk_bytes: int = 64 * 1024) -> None:
+        if page_size < 1 or chunk_bytes < 1:
+            raise ValueError(f"page_size and chunk_bytes are at least 1: got {page_size!r} and {chunk_bytes!r}")
+        self._objects = _Objects(is_versioned=is_versioned, page_size=page_size)
+        self._chunk_bytes = chunk_bytes
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a MemoryStorage can't be pickled: its objects are in the memory of this process")
+
+    # -- what a test does
+
+    def put(
+        self,
+        uri: str,
+        data: bytes,
+        *,
+        last_modified: datetime | None = None,
+        has_etag: bool = True,
+        has_checksum: bool = True,
+    ) -> FileMetadata:
+        """Write an object.
+
+        Args:
+            uri: any URI.
+            data: its content.
+            last_modified: aware; None means now.
+            has_etag: False makes an object without a validator of its own, as some stores do; else it is the MD5.
+            has_checksum: False makes an object whose digest the remote doesn't know; else it is the CRC64NVME.
+        """
+        data = bytes(data)
+        metadata = FileMetadata(
+            etag=hashlib.md5(data, usedforsecurity=False).hexdigest() if has_etag else None,
+            last_modified=last_modified or datetime.now(UTC),
+            size=len(data),
+            version_id=uuid.uuid4().hex if self._objects.is_versioned else None,
+            checksum=digest_chunks("crc64nvme", (data,)) if has_checksum else None,
+        )
+        self._objects.append(uri, _Version(data, metadata))
+        return metadata
+
+    def delete(self, uri: str) -> None:
+        """Delete an object; in a versioned storage its versions stay. One that isn't there is no error."""
+        self._objects.delete(uri)
+
+    @property
+    def requests(self) -> list[StorageRequest]:
+        """Every request so far, in the order of arrival."""
+        return self._objects.requests()
+
+    def clear_requests(self) -> None:
+        """Forget the requests so far."""
+        self._objects.clear_requests()
+
+    # -- the port
+
+    @asynccontextmanager
+    async def connect(self, config: CatalogConfig) -> AsyncIterator[MemorySession]:  # noqa: ARG002  # the port's
+        """Open a way to the objects."""
+        yield MemorySession(self._objects, self._chunk_bytes)
+
+
+class MemorySession:
+    """An open way to the objects of a `MemoryStorage`."""
+
+    def __init__(self, objects: _Objects, chunk_bytes: int) -> None:
+        self._objects = objects
+        self._chunk_bytes = chunk_bytes
+
+    async def head(self, uri: str, *, version_id: str | None = None) -> FileMetadata:
+        """Ask what the object is.
+
+        Raises:
+            ObjectNotFoundError: no such object.
+            VersionNotFoundError: no such version.
+            VersioningNotSupportedError: a version of a storage that keeps none.
+        """
+        self._objects.record(StorageRequest("HEAD", uri, version_id=version_id))
+        await checkpoint()
+        return self._objects.find(uri, version_id)[1]
+
+    @asynccontextmanager
+    async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
+        """Read bytes; those of the version that is there now, even if the object is replaced meanwhile.
+
+        Raises:
+            ObjectNotFoundError: no such object.
+            VersionNotFoundError: no such version.
+            VersioningNotSupportedError: a version of a storage that keeps none.
+        """
+        self._objects.record(
+            StorageRequest(
+                "GET",
+                request.uri,
+                request.start,
+                request.stop,
+                request.if_match,
+                request.if_none_match,
+                request.version_id,
+            )
+        )
+        await checkpoint()
+        data, metadata = self._objects.find(request.uri, request.version_id)
+        is_ranged = request.start > 0 or request.stop is not None
+        if request.if_match is not None and request.if_match != metadata.etag:
+            yield VersionChanged()
+        elif request.if_none_match is not None and request.if_none_match == metadata.etag:
+            yield NotModified()
+        elif is_ranged and request.start >= metadata.size:
+            yield RangeNotSatisfiable()
+        else:
+            stop = metadata.size if request.stop is None else min(request.stop, metadata.size)
+            yield ReadResponse(metadata, request.start, stop, self._chunks(data, request.start, stop))
+
+    async def list_page(self, prefix: str, *, token: str | None = None) -> ListPage:
+        """List objects by the beginning of their URI."""
+        self._objects.record(StorageRequest("LIST", prefix, token=token))
+        await checkpoint()
+        return self._objects.page(prefix, token)
+
+    async def _chunks(self, data: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
+        for position in range(start, stop, self._chunk_bytes):
+            await checkpoint()
+            yield data[position : min(position + self._chunk_bytes, stop)]

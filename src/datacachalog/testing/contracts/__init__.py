@@ -1,0 +1,30 @@
+"""What must an adapter do? Suites to inherit in your own tests; they need pytest, with the plugin that anyio brings.
+
+::
+
+    from datacachalog.testing.contracts import StorageContract
+
+    class TestMyStorage(StorageContract):
+        @pytest.fixture
+        def storage(self): ...
+
+        @pytest.fixture
+        def seed(self, storage): ...
+
+        @pytest.fixture
+        def delete(self, storage): ...
+
+Every test's docstring is the rule that it checks.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# So that a failed assertion shows both sides in your own test run; it must come before the modules are imported.
+pytest.register_assert_rewrite(f"{__name__}._storage", f"{__name__}._cache")
+
+from ._cache import CacheContract  # noqa: E402  # the reason above
+from ._storage import Delete, PicklableStorageContract, Seed, StorageContract  # noqa: E402  # the reason above
+
+__all__ = ["CacheContract", "Delete", "PicklableStorageContract", "Seed", "StorageContract"]
