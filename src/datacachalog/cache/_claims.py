@@ -3,7 +3,7 @@
 One byte a file, at an offset drawn from its key, of one lock file in the cache: nothing is created for a claim, and the
 kernel gives a claim back when its process ends, however it ends. POSIX gives such locks to processes, so within one
 process a table says who has which; and it drops all of them as soon as the process closes any descriptor of that file,
-so it is opened once and stays open.
+so it is open once, as long as there is a claim.
 
 Where the file system knows no locks, every claim is granted: work may be done twice then, and is right all the same.
 """
@@ -15,6 +15,7 @@ import hashlib
 import os
 import sys
 import threading
+from contextlib import suppress
 
 _BUSY = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 
@@ -52,11 +53,14 @@ class LockFile:
         offset = _offset(key_hash)
         with self._mutex:
             self._held.discard(offset)
-            if self._handle is not None:
-                try:
+            if self._handle is None:
+                return
+            if self._held:
+                with suppress(OSError):  # a file system without locks
                     _unlock(self._handle, offset)
-                except OSError:  # a file system without locks
-                    return
+            else:
+                os.close(self._handle)  # drops the last claim
+                self._handle = None
 
     def _open(self) -> int:
         """Give the descriptor, of a new file if the cache directory was removed meanwhile."""

@@ -116,8 +116,14 @@ def begin(directory: str, key: CacheKey, metadata: FileMetadata, crc_algorithm: 
                 _disk.remove_directory(found.path)
             continue
         path = _take_over(found, _new_path(directory, header))
-        if path is not None:
-            return _opened(path, header, tuple(_verified(path, found)))
+        if path is None:
+            continue
+        try:
+            segments = tuple(_verified(path, found))
+        except FileNotFoundError:  # its owner was killed between putting the file in its place and removing the rest
+            _disk.remove_directory(path)
+            continue
+        return _opened(path, header, segments)
     path = _new_path(directory, header)
     _disk.make_directory(path)
     _disk.create(os.path.join(path, DATA)).close()
