@@ -1,0 +1,126 @@
+"""Which checks does the project have? One session each; `nox -l` lists them, `nox` alone runs those of every commit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.sessions = ["lint", "imports", "typing", "docs", "tests"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+SERVER_PROGRAMS = {
+    "radosgw": "radosgw",
+    "ceph-mon": "ceph-mon",
+    "ceph-osd": "ceph-osd",
+    "ceph-mgr": "ceph-mgr",
+    "ceph": "ceph-common",
+}
+"""What the integration tests start, and the Debian package that each program is in."""
+
+
+def works(version: str) -> bool:
+    """Whether this Python is here. A pyenv shim is on the PATH even where the version behind it is not switched on."""
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return True
+    program = shutil.which(f"python{version}")
+    return program is not None and subprocess.run([program, "-c", ""], capture_output=True).returncode == 0  # noqa: S603
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Resolve a dependency group here: the pip of a Python before 3.14 may be too old to know `--group`."""
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+@nox.session(python=[v for v in nox.project.python_versions(PROJECT) if works(v)] or None)
+def tests(session: nox.Session) -> None:
+    """Run the tests, the examples in README and docs included, on each supported Python that is present."""
+    session.install("-e", ".", *group("test"))
+    session.run("pytest", "-m", "not integration", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting; with arguments call ruff with them instead: `nox -s lint -- check --fix`."""
+    session.install(*group("lint"))
+    if session.posargs:
+        session.run("ruff", *session.posargs)
+        return
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the package with mypy (strict), and the typed API example with mypy and with pyright."""
+    session.install("-e", ".", *group("typing"))
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check that each module imports only what the architecture lets it import."""
+    session.install("-e", ".", "--no-deps")
+    session.install(*group("imports"))
+    session.run("lint-imports")
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Run the tests that need a real S3 server: a Ceph RADOS gateway, installed by apt where it is missing."""
+    install_server_programs(session)
+    session.install("-e", ".", *group("test"))
+    session.run("pytest", "-m", "integration", *session.posargs)
+
+
+def install_server_programs(session: nox.Session) -> None:
+    """Install the Debian packages of the programs that are missing; where that can't be done, skip, or fail in CI."""
+    packages = sorted({package for program, package in SERVER_PROGRAMS.items() if shutil.which(program) is None})
+    if not packages:
+        return
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    may_sudo = shutil.which("sudo") is not None and subprocess.run(["sudo", "-n", "true"]).returncode == 0  # noqa: S607
+    if shutil.which("apt-get") is None or not (is_root or may_sudo):
+        text = (
+            f"the integration tests start a Ceph RADOS gateway, and {', '.join(packages)} can't be installed here:"
+            " that takes apt-get, and root or a sudo that asks nothing. Install them, then run this again."
+        )
+        if os.environ.get("CI"):
+            session.error(text)
+        session.skip(text)
+    apt_get = ["apt-get"] if is_root else ["sudo", "-n", "apt-get"]
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run(*apt_get, "-q", "update", external=True, env=environment)
+    session.run(*apt_get, "-qy", "install", "--no-install-recommends", *packages, external=True, env=environment)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation as HTML into docs/_build; any warning or unresolved reference fails."""
+    session.install("-e", ".", *group("docs"))
+    session.run("sphinx-build", "-W", "-n", "--keep-going", "-b", "html", "docs", "docs/_build", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show the life of a catalog against an S3 server in the same process."""
+    session.install("-e", ".[demo]")
+    session.run("catalog", "demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run each benchmark, or those that are named: `nox -s bench -- import_time`."""
+    session.install("-e", ".")
+    for script in sorted(Path("benchmarks").glob("[!_]*.py")):
+        if not session.posargs or script.stem in session.posargs:
+            session.run("python", str(script))
