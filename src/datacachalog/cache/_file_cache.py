@@ -6,8 +6,9 @@ Invariants, none of which depends on a lock:
 - Every published file gets a modification time that no other has: the sidecar that names it belongs to this file and to
   no other, even if two processes publish two versions at once and their renames interleave. What doesn't match is
   absent, never wrong.
-- The bytes are on disk (fsync) before the rename, so that a power cut leaves no file of zeros. A rename or a sidecar
-  that is lost leaves a file absent: they need no fsync to be safe.
+- A file that was written out of order is brought to disk (fsync) before the rename: after a power cut it could have
+  its size and hold zeros where a part was. One that was written in one go has either its bytes or not its size, and a
+  rename or a sidecar that is lost leaves a file absent: they need no fsync to be safe.
 - Nothing is written through a symbolic link inside the cache directory.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
+import random
 import shutil
 import stat
 import time
@@ -38,6 +39,7 @@ from ..ports import Busy, CacheEntry, CacheKey, Claim, Verified, VersionChangedE
 from . import _disk, _sidecar
 from ._claims import key_hash, lock_file
 from ._failures import cache_failures
+from ._hops import in_thread
 from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates
 from ._partials import Partial, begin, in_progress, missing_range, resumable
 from ._staging import StagedFile
@@ -77,7 +79,7 @@ class FileCache:
         Raises:
             UnsafePathError: a `cache_path` that leaves the cache directory.
         """
-        return await _in_thread(lambda: [self._find(key) for key in keys])
+        return await in_thread(lambda: [self._find(key) for key in keys])
 
     @asynccontextmanager
     async def stage(
@@ -92,7 +94,7 @@ class FileCache:
             CacheFullError: fewer bytes are free than are missing.
             CacheError: the cache directory can't be written.
         """
-        staged = StagedFile(await _in_thread(lambda: self._begin(key, metadata, crc_algorithm)))
+        staged = StagedFile(await _in_own_thread(lambda: self._begin(key, metadata, crc_algorithm)))
         is_useful = metadata.etag is not None
         try:
             yield staged
@@ -101,7 +103,7 @@ class FileCache:
             raise
         finally:
             with anyio.CancelScope(shield=True):
-                await _in_thread(lambda: _leave(staged, is_useful=is_useful))
+                await _in_own_thread(lambda: _leave(staged, is_useful=is_useful))
 
     async def publish(self, verified: Verified) -> CacheEntry:
         """Put the bytes in their place, in one step that a reader sees whole or not at all.
@@ -113,7 +115,9 @@ class FileCache:
             UnsafePathError: a symbolic link in the cache leads elsewhere.
             CacheError: the cache directory can't be written.
         """
-        return await _in_thread(lambda: self._publish(verified))
+        if isinstance(verified.content, tuple):
+            return await in_thread(lambda: self._publish(verified))
+        return await _in_own_thread(lambda: self._publish(verified))
 
     async def touch(self, entries: Sequence[CacheEntry]) -> None:
         """Note that the remote confirmed these just now; a cache that can't be written stays as it is."""
@@ -122,7 +126,7 @@ class FileCache:
             for entry in entries:
                 self._touch(entry)
 
-        await _in_thread(touch_all)
+        await in_thread(touch_all)
 
     async def remove(self, keys: Sequence[CacheKey]) -> int:
         """Drop what is cached; returns how many files that were.
@@ -130,20 +134,20 @@ class FileCache:
         Raises:
             CacheError: the cache directory can't be written.
         """
-        return await _in_thread(lambda: sum(self._remove(key) for key in keys))
+        return await _in_own_thread(lambda: sum(self._remove(key) for key in keys))
 
     async def claim(self, key: CacheKey) -> Claim | Busy:
         """Claim a file for this process, without waiting; granted also where nothing can be written or locked."""
-        return await _in_thread(lambda: self._claim(key))
+        return await in_thread(lambda: self._claim(key))
 
     async def release(self, claim: Claim) -> None:
         """Give a claim back."""
         name = key_hash(claim.key.uri, claim.key.version_id)
-        await _in_thread(lambda: lock_file(self._lock_path).release(name))
+        await in_thread(lambda: lock_file(self._lock_path).release(name))
 
     async def entries(self) -> list[CacheEntry]:
         """List all files cached, of whatever catalog."""
-        return await _in_thread(lambda: list(self._walk()))
+        return await _in_own_thread(lambda: list(self._walk()))
 
     # -- reading
 
@@ -220,19 +224,22 @@ class FileCache:
 
     def _publish(self, verified: Verified) -> CacheEntry:
         with cache_failures(str(self.cache_dir)):
-            places = list(candidates(verified.key))
-            for place in places:
-                if place != places[-1] and self._is_taken(place, verified.key):
+            refusal: OSError | None = None
+            for place in candidates(verified.key):
+                if self._is_taken(place, verified.key):
                     continue
                 try:
                     return self._publish_at(place, verified)
                 except OSError as error:
-                    if place == places[-1] or error.errno not in _OCCUPIED | _UNHOLDABLE:
+                    if error.errno not in _OCCUPIED | _UNHOLDABLE:
                         raise
-            raise CacheError(f"no place for {verified.key.uri} in {self.cache_dir}")
+                    refusal = error
+            raise refusal or CacheError(f"{verified.key.cache_path} in {self.cache_dir} is taken by another object")
 
     def _is_taken(self, place: str, key: CacheKey) -> bool:
         """Whether another object's copy lies there: on a file system that ignores case, say."""
+        if key.cache_path is not None:  # the user's choice, who may have given the place to another object before
+            return False
         entry = self._read(place, None)
         return entry is not None and entry.metadata.source != key.uri
 
@@ -269,30 +276,34 @@ class FileCache:
 
     @contextmanager
     def _temporary(self, verified: Verified) -> Iterator[str]:
-        """Give the file to be renamed: all bytes on disk, with its unique modification time."""
+        """Give the file to be renamed, whole and with its unique modification time."""
         content = verified.content
         if isinstance(content, tuple):
             with self._new_file() as file:
                 _disk.write_all(file, content)
-                _seal(file)
+                file.close()
+                _stamp(str(file.name))
                 yield str(file.name)
         elif isinstance(content, StagedFile):
             with FileIO(content.path, "r+b") as file:
-                _seal(file)
+                _disk.flush(file)
+            _stamp(content.path)
             yield content.path
         else:
             raise TypeError(f"a FileCache publishes what it staged itself, not {type(content).__name__}")
 
     @contextmanager
     def _new_file(self) -> Iterator[FileIO]:
-        """Make a file of a new name, open for writing; whoever leaves without having renamed it leaves nothing."""
-        path = os.path.join(self._directory(_PARTIAL), secrets.token_hex(8) + ".tmp")
-        with _disk.create(path) as file:
+        """Make a file of a new name, open for writing, which is to be renamed; it is removed if that fails."""
+        # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
+        name = f"{random.getrandbits(64):016x}.tmp"  # no secret
+        with _disk.create(os.path.join(self._directory(_PARTIAL), name)) as file:
             try:
                 yield file
-            finally:
+            except BaseException:
                 file.close()
-                _disk.remove_file(path)
+                _disk.remove_file(str(file.name))
+                raise
 
     def _touch(self, entry: CacheEntry) -> None:
         with suppress(OSError):
@@ -342,11 +353,13 @@ class FileCache:
         """
         path = os.fspath(self.cache_dir)
         for segment in filter(None, place.split("/")):
-            path = os.path.join(path, segment)
-            with suppress(FileExistsError):
-                _disk.make_directory(path)
-                continue
-            mode = os.lstat(path).st_mode
+            path = f"{path}{os.sep}{segment}"
+            try:
+                mode = os.lstat(path).st_mode
+            except FileNotFoundError:
+                with suppress(FileExistsError):  # made by somebody else just now
+                    _disk.make_directory(path)
+                mode = os.lstat(path).st_mode
             if _is_link(path, mode):
                 raise UnsafePathError(f"{path} is a link: the cache doesn't write through links; remove it")
             if not stat.S_ISDIR(mode):
@@ -364,7 +377,8 @@ class FileCache:
         return True
 
 
-async def _in_thread(work: Callable[[], _Result]) -> _Result:
+async def _in_own_thread(work: Callable[[], _Result]) -> _Result:
+    """Do blocking work that may take long."""
     return await anyio.to_thread.run_sync(work)
 
 
@@ -381,16 +395,14 @@ def _version_of(key: CacheKey, metadata: CacheMetadata) -> str | None:
     return metadata.version_id if key.version_id is None else key.version_id
 
 
-def _seal(file: FileIO) -> None:
-    """Bring the bytes to disk, close the file, and give it its own modification time.
+def _stamp(path: str) -> None:
+    """Give a file its own modification time.
 
     The time is some moment of the last second, to the nanosecond, drawn by chance: the clock of a file system may tick
     only every few milliseconds, and two versions published within one tick must not look alike.
     """
-    _disk.flush(file)
-    file.close()
-    mtime_ns = (time.time_ns() // 10**9 - 1) * 10**9 + secrets.randbelow(10**9)
-    _disk.set_mtime(str(file.name), mtime_ns)
+    nanoseconds = random.randrange(10**9)  # noqa: S311  # no secret
+    _disk.set_mtime(path, (time.time_ns() // 10**9 - 1) * 10**9 + nanoseconds)
 
 
 def _leave(staged: StagedFile, *, is_useful: bool) -> None:

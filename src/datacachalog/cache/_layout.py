@@ -5,7 +5,7 @@ The path is the bucket and the whole key, so nothing collides and the name and t
 - The path stays inside: no segment is empty, `.`, `..`, a reserved top-level name or holds a separator.
 - It can be read back: what a file system can't hold is written `%XX`, and a `%` that looks like such an escape is
   escaped itself. `%2F` alone stands for an empty segment (`a//b`), which no other key can produce.
-- What has no such path (over-long names) or finds it taken (`a` next to `a/b`; names that are equal but for case on a
+- What has no such path (over-long names, names that are no text) or finds it taken (`a` next to `a/b`; names that are equal but for case on a
   file system that ignores it) lies at `@alt/<hash of the key>/<name>` instead; its sidecar says what it is.
 """
 
@@ -43,8 +43,7 @@ def candidates(key: CacheKey, *, is_windows: bool = os.name == "nt") -> Iterator
         yield _own_place(key, is_windows=is_windows)
         return
     path = "/".join(_segments(key, is_windows=is_windows))
-    longest = _WINDOWS_PATH_MAX if is_windows else _PATH_MAX_BYTES
-    if len(path.encode()) <= longest and all(len(s.encode()) <= _SEGMENT_MAX_BYTES for s in path.split("/")):
+    if _is_holdable(path, _WINDOWS_PATH_MAX if is_windows else _PATH_MAX_BYTES):
         yield path
     yield _alternate(key, is_windows=is_windows)
 
@@ -91,9 +90,20 @@ def _segments(key: CacheKey, *, is_windows: bool) -> list[str]:
     return encoded
 
 
+def _is_holdable(path: str, longest: int) -> bool:
+    """Whether the path is short enough, and text: the name of a local file may have bytes that are none."""
+    try:
+        encoded = path.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(encoded) <= longest and all(len(segment) <= _SEGMENT_MAX_BYTES for segment in encoded.split(b"/"))
+
+
 def _alternate(key: CacheKey, *, is_windows: bool) -> str:
-    digest = hashlib.sha256(f"{key.uri}\0{key.version_id or ''}".encode()).hexdigest()[:32]
-    name = encode_segment(key.uri.replace("\\", "/").rpartition("/")[2], is_windows=is_windows)
+    identity = f"{key.uri}\0{key.version_id or ''}".encode(errors="surrogatepass")
+    digest = hashlib.sha256(identity).hexdigest()[:32]
+    last = key.uri.replace("\\", "/").rpartition("/")[2].encode(errors="xmlcharrefreplace").decode()
+    name = encode_segment(last, is_windows=is_windows)
     stem, dot, suffix = name.rpartition(".")
     if dot and len(suffix.encode()) <= 40:
         return f"@alt/{digest}/{_shortened(stem)}{dot}{suffix}"

@@ -118,12 +118,10 @@ def begin(directory: str, key: CacheKey, metadata: FileMetadata, crc_algorithm: 
         path = _take_over(found, _new_path(directory, header))
         if path is None:
             continue
-        try:
-            segments = tuple(_verified(path, found))
-        except FileNotFoundError:  # its owner was killed between putting the file in its place and removing the rest
+        if not _has_data(path, header.size):
             _disk.remove_directory(path)
             continue
-        return _opened(path, header, segments)
+        return _opened(path, header, tuple(_verified(path, found)))
     path = _new_path(directory, header)
     _disk.make_directory(path)
     _disk.create(os.path.join(path, DATA)).close()
@@ -217,6 +215,17 @@ def _take_over(found: Found, path: str) -> str | None:
     return path
 
 
+def _has_data(path: str, size: int) -> bool:
+    """Whether the data is there, and no longer than the file is to be.
+
+    It is not there if the owner was killed between putting the file in its place and removing what belongs to it.
+    """
+    try:
+        return os.stat(os.path.join(path, DATA)).st_size <= size
+    except FileNotFoundError:
+        return False
+
+
 def _verified(path: str, found: Found) -> Iterator[Segment]:
     """Give the segments whose bytes have the CRC that the journal says."""
     update = crc_functions(found.header.crc_algorithm).update
@@ -237,13 +246,19 @@ def _verified(path: str, found: Found) -> Iterator[Segment]:
 
 def _opened(path: str, header: Header, segments: tuple[Segment, ...]) -> Partial:
     """Begin the journal anew, with what is verified."""
-    _mine.add(path.rpartition(".")[2])
+    token = path.rpartition(".")[2]
+    _mine.add(token)
     temporary = os.path.join(path, JOURNAL + ".new")
     _disk.remove_file(temporary)
     journal = _disk.create(temporary)
-    lines = json.dumps({"format": FORMAT, **asdict(header)}, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    _disk.write_all(journal, [lines + b"\n", *map(_line, segments)])
-    _disk.replace(temporary, os.path.join(path, JOURNAL))
+    try:
+        lines = json.dumps({"format": FORMAT, **asdict(header)}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        _disk.write_all(journal, [lines + b"\n", *map(_line, segments)])
+        _disk.replace(temporary, os.path.join(path, JOURNAL))
+    except BaseException:  # a full disk: then it is nobody's, and a later attempt may take it over
+        journal.close()
+        _mine.discard(token)
+        raise
     return Partial(path, header, segments, journal)
 
 

@@ -6,23 +6,24 @@ A sidecar that can't be read, of another format or of another object means: not 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 from .._models import CacheMetadata
 
 FORMAT = 1
-_FIELDS = frozenset(field.name for field in fields(CacheMetadata))
+_FIELDS = tuple(field.name for field in fields(CacheMetadata))
 _TIMES = ("last_modified", "cached_at")
+_TEXTS = ("etag", "verified_by", "version_id", "pin")
 
 
 def encode(metadata: CacheMetadata) -> bytes:
     """Write a sidecar."""
-    values: dict[str, Any] = {"format": FORMAT, **asdict(metadata)}
+    values: dict[str, Any] = {"format": FORMAT, **{name: getattr(metadata, name) for name in _FIELDS}}
     for name in _TIMES:
         values[name] = None if values[name] is None else values[name].isoformat()
-    return json.dumps(values, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
+    return json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def decode(text: bytes) -> CacheMetadata | None:
@@ -34,13 +35,14 @@ def decode(text: bytes) -> CacheMetadata | None:
         for name in _TIMES:
             values[name] = None if values[name] is None else datetime.fromisoformat(values[name])
         metadata = CacheMetadata(**{name: value for name, value in values.items() if name in _FIELDS})
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     is_whole = (
-        isinstance(metadata.source, str)
-        and isinstance(metadata.size, int)
-        and isinstance(metadata.mtime_ns, int)
-        and isinstance(metadata.cached_at, datetime)
-        and isinstance(metadata.digest, str)
+        all(isinstance(value, str) for value in (metadata.source, metadata.digest))
+        and all(isinstance(value, int) and value is not True for value in (metadata.size, metadata.mtime_ns))
+        and all(isinstance(getattr(metadata, name), str | None) for name in _TEXTS)
+        and metadata.cached_at is not None
+        # A time without a zone can't be compared with one that has it.
+        and all(time is None or time.tzinfo is not None for time in (metadata.cached_at, metadata.last_modified))
     )
     return metadata if is_whole else None

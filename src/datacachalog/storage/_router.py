@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .._config import CatalogConfig
 from .._errors import ConfigurationError, InvalidSourceError
 from .._models import FileMetadata
+from .._sources import SCHEME
 from ..ports import ListPage, ReadOutcome, ReadRequest, StoragePort, StorageSession
 from ._filesystem import FilesystemStorage
 from ._s3 import S3Storage
@@ -35,7 +36,7 @@ class RouterStorage:
         if not storages:
             raise ConfigurationError("a RouterStorage needs at least one storage")
         for scheme in storages:
-            if not scheme.isidentifier():
+            if not SCHEME.fullmatch(scheme):
                 raise ConfigurationError(f"a scheme is written without '://': got {scheme!r}")
         object.__setattr__(self, "storages", {scheme.lower(): storage for scheme, storage in storages.items()})
 

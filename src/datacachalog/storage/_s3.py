@@ -31,7 +31,7 @@ from ..ports import (
     ReadResponse,
     VersionChanged,
 )
-from ._s3_failures import s3_failures
+from ._s3_failures import error_of_answer, s3_failures
 
 _CHECKSUM_FIELDS = {
     "ChecksumCRC64NVME": "crc64nvme",
@@ -39,6 +39,12 @@ _CHECKSUM_FIELDS = {
     "ChecksumCRC32": "crc32",
     "ChecksumSHA256": "sha256",
     "ChecksumSHA1": "sha1",
+}
+_HEADER_OF_ARGUMENT = {
+    "Range": "range",
+    "IfMatch": "if-match",
+    "IfNoneMatch": "if-none-match",
+    "RequestPayer": "x-amz-request-payer",
 }
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
@@ -84,6 +90,8 @@ class S3Storage:
             raise ConfigurationError("S3Storage takes a session or a profile, not both: the session has its profile")
         if self.anonymous and self.profile is not None:
             raise ConfigurationError("S3Storage(anonymous=True) signs nothing: it can't use a profile")
+        if self.endpoint_url is not None and "@" in self.endpoint_url.partition("://")[2].partition("/")[0]:
+            raise ConfigurationError("endpoint_url takes no user and password: S3 knows access keys only")
         if self.addressing_style not in ("auto", "path", "virtual"):
             raise ConfigurationError(f"addressing_style is 'auto', 'path' or 'virtual': got {self.addressing_style!r}")
         unknown = set(self.server_side_encryption or {}) - {"SSECustomerAlgorithm", "SSECustomerKey"}
@@ -108,6 +116,7 @@ class S3Session:
         self._stack = stack
         self._lock = anyio.Lock()
         self._client: Any = None
+        self._wire: Any = None
 
     async def head(self, uri: str, *, version_id: str | None = None) -> FileMetadata:
         """Ask what the object is (HeadObject), with the checksum that S3 has stored for it.
@@ -119,7 +128,13 @@ class S3Session:
         arguments = self._arguments(uri, version_id)
         client = await self._connected(uri)
         with s3_failures(uri):
-            answer = await client.head_object(**arguments, ChecksumMode="ENABLED")
+            sent = await self._send("HEAD", arguments)
+            if sent is None:
+                answer = await client.head_object(**arguments, ChecksumMode="ENABLED")
+            elif sent.status == 200:
+                answer = sent.fields
+            else:
+                raise error_of_answer(uri, sent.fields)
             return _metadata(answer, size=answer["ContentLength"], is_whole=True)
 
     @asynccontextmanager
@@ -145,15 +160,24 @@ class S3Session:
         body: Any = None
         try:
             with s3_failures(request.uri):
-                try:
-                    answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
-                except botocore.exceptions.ClientError as error:
-                    outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
-                    if outcome is None:
-                        raise
+                sent = await self._send("GET", arguments)
+                if sent is not None:
+                    body = sent.response
+                    outcome = _OUTCOME_OF_STATUS.get(sent.status)
+                    if sent.status in (200, 206):
+                        outcome = _response(request, sent.fields, body)
+                    elif outcome is None:
+                        raise error_of_answer(request.uri, sent.fields)
                 else:
-                    body = answer["Body"].raw_stream
-                    outcome = _response(request, answer, body)
+                    try:
+                        answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
+                    except botocore.exceptions.ClientError as error:
+                        outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
+                        if outcome is None:
+                            raise
+                    else:
+                        body = answer["Body"].raw_stream
+                        outcome = _response(request, answer, body)
             yield outcome
         finally:
             if body is not None:
@@ -195,13 +219,22 @@ class S3Session:
             arguments["RequestPayer"] = "requester"
         return arguments
 
+    async def _send(self, method: str, arguments: Mapping[str, Any]) -> Any:
+        """Send a request the short way (`_s3_wire`); None if it is for the client to send."""
+        self._wire.watch(arguments["Bucket"], arguments["Key"])
+        if self._storage.server_side_encryption:
+            return None
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+        headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
+        return await self._wire.send(method, arguments["Bucket"], arguments["Key"], arguments.get("VersionId"), headers)
+
     async def _connected(self, uri: str) -> Any:
         if self._client is None:
             async with self._lock:
                 if self._client is None:
                     # Abandoned when cancelled: finding credentials may wait for a metadata service that isn't there.
                     # The client holds no connection before its first request, so nothing leaks.
-                    client = await anyio.to_thread.run_sync(self._make_client, uri, abandon_on_cancel=True)
+                    client, self._wire = await anyio.to_thread.run_sync(self._make_client, uri, abandon_on_cancel=True)
                     self._stack.push_async_exit(client)
                     self._client = client
         return self._client
@@ -216,7 +249,19 @@ class S3Session:
         with s3_failures(uri):
             import botocore
             from aiobotocore.config import AioConfig
+            from aiobotocore.httpsession import AIOHTTPSession
             from aiobotocore.session import AioSession
+
+            from ._s3_wire import Wire
+
+            http_sessions: list[Any] = []
+
+            class HttpSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
+                """The client's own HTTP session, which the short way is to send through too."""
+
+                def __init__(self, *args: Any, **kwargs: Any) -> None:
+                    super().__init__(*args, **kwargs)
+                    http_sessions.append(self)
 
             storage, config = self._storage, self._config
             session = storage.session or AioSession(profile=storage.profile)
@@ -228,6 +273,7 @@ class S3Session:
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 user_agent_extra="datacachalog",
+                http_session_cls=HttpSession,
                 s3={"addressing_style": storage.addressing_style},
                 **({"signature_version": botocore.UNSIGNED} if storage.anonymous else {}),
             )
@@ -236,7 +282,9 @@ class S3Session:
                 context = session.create_client(
                     "s3", region_name=storage.region, endpoint_url=storage.endpoint_url, config=settings
                 )
-                return await context.__aenter__()
+                client = await context.__aenter__()
+                credentials = None if storage.anonymous else await session.get_credentials()
+                return client, Wire(client, http_sessions[-1], credentials)
 
             async def make_if_credentials_are_near() -> Any:
                 if not storage.anonymous and await session.get_credentials() is None:
@@ -245,10 +293,11 @@ class S3Session:
 
             try:
                 # Only credentials that come over the network make this wait; only then it takes an event loop.
-                client = _run_without_waiting(make_if_credentials_are_near())
-                return asyncio.run(make()) if client is None else client
+                client, wire = _run_without_waiting(make_if_credentials_are_near()) or asyncio.run(make())
             except ValueError as error:  # "Invalid endpoint: …"
                 raise ConfigurationError(str(error)) from error
+            client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
+            return client, wire
 
 
 def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -261,6 +310,15 @@ def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return None
     coroutine.close()
     return None
+
+
+def _ask_for_the_region_once(params: Mapping[str, Any], **_: Any) -> None:
+    """Keep botocore from following the redirect of its own question after the bucket's region.
+
+    It answers a redirect by a HeadBucket, and a redirect of that by another one, until the stack is full: so it went
+    with an endpoint that redirects everything, from HTTP to HTTPS say.
+    """
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:

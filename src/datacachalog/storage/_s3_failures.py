@@ -60,11 +60,13 @@ _HINT_OF_CODE = {
     "ExpiredToken": "log in again or renew the token",
     "InvalidObjectState": "the object is archived: restore it first",
     "InvalidAccessKeyId": "the store doesn't know this access key: check the profile, the environment and endpoint_url",
-    "PermanentRedirect": "the bucket is in another region: set S3Storage(region=…)",
     "AuthorizationHeaderMalformed": "the bucket is in another region: set S3Storage(region=…)",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "SignatureDoesNotMatch": "the secret key is wrong",
 }
+_REDIRECT_HINT = (
+    "the bucket is in another region, or the store at another address: set S3Storage(region=…) or its endpoint_url"
+)
 _URL = re.compile(r"""https?://[^\s"'<>]+""")
 
 
@@ -86,7 +88,7 @@ def s3_failures(uri: str) -> Iterator[None]:
     except DatacachalogError:
         raise
     except boto.ClientError as error:
-        raise _of_answer(uri, error.response) from error
+        raise error_of_answer(uri, error.response) from error
     except (
         boto.NoCredentialsError,
         boto.PartialCredentialsError,
@@ -120,14 +122,14 @@ def s3_failures(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
+def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
     """Give the error that an answer of S3 means. A HEAD has no body: there the code is the status."""
     code = str(answer.get("Error", {}).get("Code", ""))
     metadata = answer.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 0))
     said = _URL.sub(lambda match: redact_uri(match[0]), str(answer.get("Error", {}).get("Message", ""))).rstrip(".")
     cause = f"{status} {code}: {said}" if code != str(status) else f"{status} {said}"
-    hint = _HINT_OF_CODE.get(code, "")
+    hint = _HINT_OF_CODE.get(code, _REDIRECT_HINT if 300 <= status < 400 else "")
     retry_after_seconds = parse_retry_after(metadata.get("HTTPHeaders", {}).get("retry-after"))
     if code == "InvalidBucketName":
         return InvalidSourceError(uri, cause)
