@@ -76,7 +76,9 @@ def parse_digest(text: str) -> str:
     width = DIGEST_BYTES[algorithm]
     value = value.strip()
     try:
-        digest = bytes.fromhex(value) if len(value) == 2 * width else base64.b64decode(value, validate=True)
+        # The base64 of 4 bytes is as long as their hexadecimal, but ends in "==".
+        is_hexadecimal = len(value) == 2 * width and not value.endswith("=")
+        digest = bytes.fromhex(value) if is_hexadecimal else base64.b64decode(value, validate=True)
     except (ValueError, binascii.Error):
         digest = b""
     if len(digest) != width:

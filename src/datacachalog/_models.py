@@ -86,7 +86,7 @@ class Dataset:
             raise ConfigurationError(f"dataset {name!r}: the source is empty")
         if isinstance(max_age, timedelta):
             max_age = max_age.total_seconds()
-        if max_age is not None and not max_age >= 0:
+        if max_age is not None and (not isinstance(max_age, int | float) or not max_age >= 0):
             raise ConfigurationError(f"dataset {name!r}: max_age is at least 0 seconds: got {max_age!r}")
         if isinstance(tags, str):
             raise ConfigurationError(f"dataset {name!r}: tags is a sequence of words, not one text: got {tags!r}")
@@ -94,7 +94,7 @@ class Dataset:
             raise ConfigurationError(f"dataset {name!r}: reader is a callable that takes a path: got {reader!r}")
         if checksum is not None:
             try:
-                checksum = parse_digest(checksum)
+                checksum = parse_digest(str(checksum))
             except ValueError as error:
                 raise ConfigurationError(f"dataset {name!r}: {error}") from None
         set_field = object.__setattr__

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ._errors import InvalidSourceError
+
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+"""What a scheme may be (RFC 3986, section 3.1)."""
 
 
 def split_uri(uri: str) -> tuple[str, str, str]:
@@ -39,7 +42,7 @@ def canonical_source(source: str) -> str:
         # The last slash says that all files below are meant.
         path = absolute_path(local_path(source)) + ("/" if source.endswith(("/", os.sep)) else "")
         return path.replace(os.sep, "/")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+    if not SCHEME.fullmatch(scheme):
         raise InvalidSourceError(source, f"{scheme!r} is not a scheme")
     if any(wildcard in rest.partition("/")[0] for wildcard in "*?["):
         raise InvalidSourceError(source, "wildcards are for keys, not for the bucket's name")
@@ -54,9 +57,10 @@ def local_path(uri: str) -> str:
     """
     if "://" not in uri:
         return uri.replace("\\", "/") if os.name == "nt" else uri
-    # A wildcard may stand in it, so a '?' is part of the path and not the beginning of a query.
-    parts = urlsplit(uri.replace("?", "%3F").replace("#", "%23"))
-    if parts.scheme.lower() != "file" or parts.netloc not in ("", "localhost"):
+    # By hand: a wildcard may stand in it, so a '?' is part of the path and not the beginning of a query.
+    scheme, _, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    if scheme.lower() != "file" or host not in ("", "localhost") or not slash:
         raise InvalidSourceError(uri, "a file is named by a path or by file:///path, of this machine")
-    path = unquote(parts.path)
+    path = unquote(slash + path, errors="surrogateescape")
     return path[1:] if re.match(r"/[A-Za-z]:", path) else path

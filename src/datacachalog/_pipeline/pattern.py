@@ -30,8 +30,8 @@ class Pattern:
 def parse_pattern(source: str) -> Pattern:
     """Read a source that ends in `/` or holds wildcards.
 
-    `*` and `?` match within a segment, `[abc]`, `[a-z]` and `[!a]` one character of it, `**` any number of segments. A
-    bracket that is not closed is a bracket.
+    `*` and `?` match within a segment, `[abc]`, `[a-z]` and `[!a]` one character of it, `**` across segments, `**/` as
+    a segment of its own any number of them, none included. A bracket that is not closed is a bracket.
     """
     if source.endswith("/") and not _WILDCARD.search(source):
         return Pattern(source, source, re.compile(re.escape(source) + ".*", re.DOTALL))
@@ -42,7 +42,7 @@ def parse_pattern(source: str) -> Pattern:
     literal = ""
     position = 0
     while position < len(source):
-        if source.startswith("**/", position):
+        if source.startswith("**/", position) and (position == 0 or source[position - 1] == "/"):
             expression, width, text = "(?:.*/)?", 3, None
         elif source.startswith("**", position):
             expression, width, text = ".*", 2, None
@@ -76,10 +76,9 @@ def _character_class(source: str, position: int) -> tuple[str, int, str | None] 
         body = body[1:]
     if len(body) == 1 and not negated:
         return re.escape(body), close - position + 1, body
-    escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", body)
-    try:
-        re.compile(f"[{escaped}]")
-    except re.error:
+    ranges = re.findall(r"(.)-(.)|(.)", body, re.DOTALL)
+    if any(first > last for first, last, _ in ranges):
         return None
-    expression = f"[^/{escaped}]" if negated else f"(?!/)[{escaped}]"
+    members = "".join(f"{re.escape(a)}-{re.escape(b)}" if a else re.escape(single) for a, b, single in ranges)
+    expression = f"[^/{members}]" if negated else f"(?!/)[{members}]"
     return expression, close - position + 1, None

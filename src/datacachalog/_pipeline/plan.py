@@ -88,7 +88,12 @@ def is_fresh(entry: CacheEntry, remote: FileMetadata) -> bool:
 
 
 def requests_to_download(size: int, part_bytes: int) -> int:
-    """Count the requests of a download: one for what fits in a part; else one a part, and one for the checksum."""
+    """Count the requests of a download: one for what fits in a part; else one a part, and one for the checksum.
+
+    An empty object has no first byte: after that answer it is asked for once more, without a range.
+    """
+    if size == 0:
+        return 2
     return 1 if size <= part_bytes else math.ceil(size / part_bytes) + 1
 
 
@@ -175,8 +180,9 @@ def _file_step(file: FileOutlook, part_bytes: int) -> tuple[PlanAction, int, int
                 "the remote has another version",
             )
         case Download(_, reason):
-            size = 0 if remote is None else remote.size
-            return "download", size, requests_to_download(size, part_bytes), reason
+            if remote is None:
+                return "download", 0, 1, reason
+            return "download", remote.size, requests_to_download(remote.size, part_bytes), reason
 
 
 def _counted(reasons: Sequence[str]) -> str:

@@ -4,8 +4,8 @@ A call of botocore's client resolves endpoint rules, builds a user agent, runs h
 millisecond. All of that comes out the same for every object of a bucket, so it is noted when the first request is about
 to be signed: the URL up to the key, the region, the signature's version. What follows is signed by botocore's own
 signer with the credentials of the moment, and sent through aiobotocore's own HTTP session, so proxies, CA bundles,
-timeouts and refreshed tokens stay theirs. An answer that calls for more than that (a redirect, an expired token) is left
-to the client, which is asked the same again.
+timeouts and refreshed tokens stay theirs. An answer that calls for more than that (a redirect, an expired token) is
+left to the client, which is asked the same again.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _fields(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _error_fields(status: int, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Give an error's answer in the form that botocore's errors carry it. A HEAD has no body: the code is the status."""
+    """Give an error's answer in the form that botocore's errors carry; the code of a HEAD, without body, is its status."""
     code, message = str(status), ""
     try:
         root = ET.fromstring(body) if body.strip() else None  # noqa: S314  # expat bounds its entities
