@@ -9,10 +9,10 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, assert_never
 
@@ -51,6 +51,7 @@ from ._models import (
     Plan,
     PlanStep,
 )
+from ._opening import Open, Opening
 from ._pipeline.flight import Flight
 from ._pipeline.pattern import parse_pattern
 from ._pipeline.plan import (
@@ -72,7 +73,7 @@ from ._pipeline.verify import verify
 from ._readers import reader_of
 from ._sources import canonical_source
 from .cache import FileCache
-from .ports import CacheEntry, CacheInventory, CacheKey, CachePort, Observer, StoragePort, StorageSession
+from .ports import CacheEntry, CacheInventory, CacheKey, CachePort, Observer, StoragePort
 from .progress import ProgressOption, observer_for
 from .storage import RouterStorage
 
@@ -139,7 +140,7 @@ class AsyncCatalog:
     def _start(self) -> None:
         """Begin with nothing open."""
         self._observer = observer_for(self._progress)
-        self._opened: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Opening] = weakref.WeakKeyDictionary()
+        self._opened: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Opening] = weakref.WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
         """Carry the configuration and nothing that is open."""
@@ -152,35 +153,37 @@ class AsyncCatalog:
     # -- opening and closing
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        opening = self._opening()
+        opening.blocks += 1
+        try:
+            await opening.opened()
+        except BaseException:
+            opening.blocks -= 1
+            raise
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self.aclose()
+        opening = self._opened.get(asyncio.get_running_loop())
+        if opening is not None:
+            opening.blocks -= 1
+            if opening.blocks <= 0:
+                await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connections. The catalog may be used again, which opens it again."""
         opening = self._opened.pop(asyncio.get_running_loop(), None)
-        if opening is not None and opening.process == os.getpid():
-            await opening.lifetime.aclose()
+        if opening is not None:
+            await opening.aclose()
 
-    async def _open(self) -> _Open:
+    def _opening(self) -> Opening:
         loop = asyncio.get_running_loop()
         opening = self._opened.get(loop)
-        if opening is None or opening.process != os.getpid():
-            # An async generator, because the loop closes those that are still open when it ends: nobody who forgets
-            # aclose() is told of unclosed connections.
-            opening = _Opening(_lifetime(self._storage, self._config))
-            self._opened[loop] = opening
-        if opening.opened is None:
-            async with opening.lock:
-                if opening.opened is None:
-                    try:
-                        opening.opened = await anext(opening.lifetime)
-                    except BaseException:
-                        del self._opened[loop]  # a generator that failed can't be begun again
-                        raise
-        return opening.opened
+        if opening is None or not opening.is_usable:
+            opening = self._opened[loop] = Opening(self._storage, self._config, self)
+        return opening
+
+    async def _open(self) -> Open:
+        return await self._opening().opened()
 
     # -- fetching
 
@@ -779,30 +782,6 @@ class _Look:
     entry: CacheEntry | None
     decision: Decision
     remote: FileMetadata | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """What a catalog holds on one event loop while it is open."""
-
-    session: StorageSession
-    limiter: anyio.CapacityLimiter
-    locks: weakref.WeakValueDictionary[CacheKey, anyio.Lock]
-
-
-@dataclass(slots=True)
-class _Opening:
-    """A catalog that is open, or about to be, on one event loop of one process."""
-
-    lifetime: AsyncGenerator[_Open]
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-    opened: _Open | None = None
-    process: int = field(default_factory=os.getpid)
-
-
-async def _lifetime(storage: StoragePort, config: CatalogConfig) -> AsyncGenerator[_Open]:
-    async with storage.connect(config) as session:
-        yield _Open(session, anyio.CapacityLimiter(config.max_concurrency), weakref.WeakValueDictionary())
 
 
 def _user_cache_dir() -> str:

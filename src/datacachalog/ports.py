@@ -57,6 +57,8 @@ class ReadResponse:
             digest of the whole object.
         start: 0 although another start was asked for means that the remote doesn't do ranges.
         stop: exclusive.
+        is_pinnable: whether the ETag may be demanded of further requests, in `if_match`; a weak one may not (RFC 9110,
+            section 13.1.1).
         chunks: the bytes, to be iterated once. Ends when the remote says that it is the end, which may be too early
             (the reader counts). A connection that breaks raises `StorageUnreachableError`, an object seen to change
             while it is read raises `VersionChangedError`.
@@ -66,6 +68,7 @@ class ReadResponse:
     start: int
     stop: int
     chunks: AsyncIterator[bytes]
+    is_pinnable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +149,13 @@ class CacheKey:
         uri: the object's URI; what is cached for another URI is never served for this one.
         version_id: a version that is cached beside the newest, never in its place.
         cache_path: a place of the user's own, relative to the cache directory.
+        name: for a file of a glob or prefix dataset with such a place: the rest of the key, which lies below it.
     """
 
     uri: str
     version_id: str | None = None
     cache_path: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,10 +55,9 @@ async def list_targets(
         page = await requests.list_page(dataset.name, pattern.prefix, token)
         for found in page.objects:
             if pattern.matches(found.uri):
-                own_place = None
-                if dataset.cache_path is not None:
-                    own_place = f"{dataset.cache_path.rstrip('/')}/{found.uri[len(pattern.base) :]}"
-                key = CacheKey(found.uri, None, own_place)
+                own_place = dataset.cache_path
+                name = None if own_place is None else found.uri[len(pattern.base) :]
+                key = CacheKey(found.uri, None, own_place, name)
                 targets.append(Target(dataset.name, key, None, whole.max_age_seconds, found.metadata))
         token = page.next_token
         if token is None:

@@ -74,6 +74,14 @@ class _RangesIgnoredError(VersionChangedError):
     """The remote gave ranges before and now the whole object."""
 
 
+class _BrokenError(VersionChangedError):
+    """The connection broke, and without a strong ETag nothing says that the rest would be of the same version."""
+
+    def __init__(self, error: StorageUnreachableError | ThrottledError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @asynccontextmanager
 async def transfer(
     target: Target, known_etag: str | None, requests: Requests, cache: CachePort, flight: Flight
@@ -96,35 +104,42 @@ async def transfer(
         StorageError: the remote refused, or did not answer after the retries.
         CacheError: the bytes couldn't be staged.
     """
-    received_bytes = 0
+    received_bytes = restarts = breaks = 0
     is_ranged = True
-    for restart in range(requests.config.restarts + 1):
-        async with AsyncExitStack() as stack:
-            download = _Download(target, requests, cache, flight, stack, received_bytes)
-            try:
-                outcome = await download.run(known_etag, is_ranged=is_ranged)
-            except VersionChangedError as change:
-                reason = str(change) or "the object was replaced while it was downloaded"
-                is_ranged = is_ranged and not isinstance(change, _RangesIgnoredError)
-                received_bytes = download.received_bytes
-            else:
+    while True:
+        try:
+            async with AsyncExitStack() as stack:
+                download = _Download(target, requests, cache, flight, stack, received_bytes)
+                try:
+                    outcome = await download.run(known_etag, is_ranged=is_ranged)
+                finally:
+                    received_bytes = download.received_bytes
                 yield outcome
                 return
-        if restart < requests.config.restarts:
+        except _BrokenError as broken:
+            breaks += 1
+            if breaks > requests.config.retries:
+                raise broken.error from None
+            await requests.wait_before_retry(target.dataset, target.key.uri, breaks, broken.error)
+        except VersionChangedError as change:  # it has left the staged file's context too, so that file is gone
+            restarts += 1
+            reason = str(change) or "the object was replaced while it was downloaded"
+            is_ranged = is_ranged and not isinstance(change, _RangesIgnoredError)
+            if restarts > requests.config.restarts:
+                raise TransferError(
+                    target.key.uri,
+                    f"the object keeps changing: given up after {requests.config.restarts} restarts ({reason})",
+                    hint="a cached copy is untouched; fetch again when its writers are done",
+                ) from None
             requests.notify(
                 TransferRestarted(
                     operation=requests.operation,
                     dataset=target.dataset,
                     uri=target.key.uri,
-                    restart=restart + 1,
+                    restart=restarts,
                     reason=reason,
                 )
             )
-    raise TransferError(
-        target.key.uri,
-        f"the object keeps changing: given up after {requests.config.restarts} restarts ({reason})",
-        hint="a cached copy is untouched; fetch again when its writers are done",
-    )
 
 
 @dataclass(slots=True)
@@ -161,6 +176,7 @@ class _Download:
         self._cache = cache
         self._stack = stack
         self._written_bytes = 0
+        self._is_pinnable = False
 
     async def run(self, known_etag: str | None, *, is_ranged: bool) -> Staged | NotModified | Elsewhere:
         """Ask for the first part; then do what its answer calls for.
@@ -206,8 +222,9 @@ class _Download:
                 outcome = await attempt.enter_async_context(self._requests.read(request))
                 if not isinstance(outcome, ReadResponse) or outcome.metadata.etag != claim.resumable_etag:
                     return None
-                if outcome.start != request.start:
+                if outcome.start != request.start or not outcome.is_pinnable:
                     return None
+                self._is_pinnable = True
                 connection.push_async_exit(attempt.pop_all())
                 return outcome
 
@@ -238,7 +255,8 @@ class _Download:
                     if start != 0:
                         raise VersionChangedError(f"asked for byte 0, the remote answered with byte {start}")
                     is_whole = stop == metadata.size
-                    if not is_whole and (metadata.etag is None or request.stop is None):
+                    self._is_pinnable = metadata.etag is not None and outcome.is_pinnable
+                    if not is_whole and (not self._is_pinnable or request.stop is None):
                         return None
                     self._notify_started(metadata)
                     if is_whole and metadata.size <= _WRITE_BYTES:
@@ -324,6 +342,8 @@ class _Download:
                             response = await self._ask_part(part, metadata, connection)
                         await self._pump(part, response, writer)
                 except (StorageUnreachableError, ThrottledError) as error:
+                    if not self._is_pinnable:
+                        raise _BrokenError(error) from error
                     tries += 1
                     if tries > self._requests.config.retries:
                         raise
@@ -332,8 +352,6 @@ class _Download:
 
     async def _ask_part(self, part: _Part, metadata: FileMetadata, connection: AsyncExitStack) -> ReadResponse:
         """Ask for what a part still lacks, of that very version."""
-        if metadata.etag is None:
-            raise VersionChangedError("the connection broke, and without an ETag the download can't go on where it was")
         request = ReadRequest(
             uri=self._target.key.uri,
             start=part.position,

@@ -88,7 +88,7 @@ def lock_file(path: str) -> LockFile:
 
 def key_hash(uri: str, version_id: str | None) -> str:
     """Give the name under which a key's claim and partials go."""
-    return hashlib.sha256(f"{uri}\0{version_id or ''}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{uri}\0{version_id or ''}".encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def _after_fork_in_child() -> None:

@@ -40,7 +40,7 @@ from . import _disk, _sidecar
 from ._claims import key_hash, lock_file
 from ._failures import cache_failures
 from ._hops import in_thread
-from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates
+from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates, key_at
 from ._partials import Partial, begin, in_progress, missing_range, resumable
 from ._staging import StagedFile
 
@@ -176,7 +176,9 @@ class FileCache:
             return None
         if (found.st_size, found.st_mtime_ns) != (metadata.size, metadata.mtime_ns):
             return None
-        return CacheEntry(key or _key_of(place, metadata), Path(path), metadata, validated_at)
+        return CacheEntry(
+            key or key_at(place, metadata.source, metadata.version_id), Path(path), metadata, validated_at
+        )
 
     def _walk(self) -> Iterator[CacheEntry]:
         top = self._sidecar_root
@@ -238,7 +240,9 @@ class FileCache:
 
     def _is_taken(self, place: str, key: CacheKey) -> bool:
         """Whether another object's copy lies there: on a file system that ignores case, say."""
-        if key.cache_path is not None:  # the user's choice, who may have given the place to another object before
+        if (
+            key.cache_path is not None and key.name is None
+        ):  # the user's choice, who may have given the place to another object before
             return False
         entry = self._read(place, None)
         return entry is not None and entry.metadata.source != key.uri
@@ -317,9 +321,9 @@ class FileCache:
                 if entry is None or not self._is_inside(place):
                     continue
                 # The sidecar first: without it the data file is nobody's, which is what is wanted.
-                _disk.unlink(self._sidecar_path(place))
-                with suppress(FileNotFoundError):
-                    _disk.unlink(str(entry.path))
+                for path in (self._sidecar_path(place), str(entry.path)):
+                    with suppress(FileNotFoundError):  # somebody else has removed it meanwhile
+                        _disk.unlink(path)
                 removed += 1
         return removed
 
@@ -380,14 +384,6 @@ class FileCache:
 async def _in_own_thread(work: Callable[[], _Result]) -> _Result:
     """Do blocking work that may take long."""
     return await anyio.to_thread.run_sync(work)
-
-
-def _key_of(place: str, metadata: CacheMetadata) -> CacheKey:
-    """Give the key whose place this is."""
-    for key in (CacheKey(metadata.source), CacheKey(metadata.source, metadata.version_id)):
-        if place in candidates(key):
-            return key
-    return CacheKey(metadata.source, None, place)
 
 
 def _version_of(key: CacheKey, metadata: CacheMetadata) -> str | None:

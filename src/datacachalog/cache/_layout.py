@@ -5,8 +5,9 @@ The path is the bucket and the whole key, so nothing collides and the name and t
 - The path stays inside: no segment is empty, `.`, `..`, a reserved top-level name or holds a separator.
 - It can be read back: what a file system can't hold is written `%XX`, and a `%` that looks like such an escape is
   escaped itself. `%2F` alone stands for an empty segment (`a//b`), which no other key can produce.
-- What has no such path (over-long names, names that are no text) or finds it taken (`a` next to `a/b`; names that are equal but for case on a
-  file system that ignores it) lies at `@alt/<hash of the key>/<name>` instead; its sidecar says what it is.
+- What has no such path (over-long names, names that are no text) or finds it taken (`a` next to `a/b`; names that are
+  equal but for case on a file system that ignores it) lies at `@alt/<hash of the key>/<name>` instead; its sidecar
+  says what it is.
 """
 
 from __future__ import annotations
@@ -39,13 +40,27 @@ def candidates(key: CacheKey, *, is_windows: bool = os.name == "nt") -> Iterator
     Raises:
         UnsafePathError: `cache_path` would leave the cache directory.
     """
-    if key.cache_path is not None:
-        yield _own_place(key, is_windows=is_windows)
+    if key.cache_path is not None and key.name is None:
+        yield _own_place(key.cache_path, is_windows=is_windows)
         return
-    path = "/".join(_segments(key, is_windows=is_windows))
+    if key.cache_path is not None and key.name is not None:
+        # The place is a setting, and refused if it isn't safe; the name below it comes from outside, and is encoded.
+        names = [encode_segment(segment, is_windows=is_windows) for segment in key.name.split("/")]
+        path = "/".join([_own_place(key.cache_path.rstrip("/"), is_windows=is_windows), *names])
+    else:
+        path = "/".join(_segments(key, is_windows=is_windows))
     if _is_holdable(path, _WINDOWS_PATH_MAX if is_windows else _PATH_MAX_BYTES):
         yield path
     yield _alternate(key, is_windows=is_windows)
+
+
+def key_at(place: str, uri: str, version_id: str | None) -> CacheKey:
+    """Give the key of an object whose copy lies at a place: its own one, or one below a `cache_path`."""
+    for key in (CacheKey(uri), CacheKey(uri, version_id)):
+        if place in candidates(key):
+            return key
+    base, separator, rest = place.partition("/")
+    return CacheKey(uri, None, base, "/".join(map(decode_segment, rest.split("/"))) if separator else None)
 
 
 def encode_segment(segment: str, *, is_windows: bool = os.name == "nt") -> str:
@@ -116,9 +131,8 @@ def _shortened(name: str) -> str:
     return re.sub(r"%[0-9A-Fa-f]?$", "", kept) if kept != name else name
 
 
-def _own_place(key: CacheKey, *, is_windows: bool) -> str:
+def _own_place(given: str, *, is_windows: bool) -> str:
     """Take the user's own place as it is, or refuse it: it is a setting, not data from outside."""
-    given = key.cache_path or ""
     path = given.replace("\\", "/") if is_windows else given
     segments = path.split("/")
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):

@@ -343,7 +343,8 @@ def _response(request: ReadRequest, answer: Mapping[str, Any], body: Any) -> Rea
     else:
         raise ValueError(f"Content-Range {content_range!r} can't be read (RFC 9110, section 14.4)")
     metadata = _metadata(answer, size=size, is_whole=stop - start == size)
-    return ReadResponse(metadata, start, stop, _chunks(request.uri, body))
+    is_pinnable = not (answer.get("ETag") or "").startswith("W/")
+    return ReadResponse(metadata, start, stop, _chunks(request.uri, body), is_pinnable)
 
 
 async def _chunks(uri: str, body: Any) -> AsyncIterator[bytes]:
