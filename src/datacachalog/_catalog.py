@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, assert_never
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from ._config import CatalogConfig
@@ -755,6 +756,8 @@ class AsyncCatalog:
         async with anyio.create_task_group() as tasks:
             for _ in range(min(len(items), self._config.max_concurrency)):
                 tasks.start_soon(worker)
+        # A group whose tasks were cancelled together with this one may end without a word.
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _notify(self, event: Event) -> None:
         if self._observer is None:

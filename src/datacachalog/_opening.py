@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import anyio
 
 from ._config import CatalogConfig
+from ._threads import to_its_end
 from .ports import CacheKey, StoragePort, StorageSession
 
 
@@ -63,14 +64,16 @@ class Opening:
         """
         return await asyncio.shield(self._ready)
 
+    async def _ended(self) -> None:
+        await asyncio.wait([self._task])
+
     async def aclose(self) -> None:
         """Close it, and wait until it is closed; finished even when the caller is cancelled."""
         self._finalizer.detach()
         if self._process != os.getpid():
             return
         self._closing.set()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([self._task])
+        await to_its_end(self._ended())
         if not self._task.cancelled() and (error := self._task.exception()) is not None:
             raise error
 

@@ -23,10 +23,12 @@ _Result = TypeVar("_Result")
 class Catalog:
     """A catalog of datasets, for scripts, notebooks and threads: `AsyncCatalog` without `await`.
 
-    `with` opens and closes it; used without, it opens itself at first use, and `close()` ends it. It may be opened
-    again, and need not be closed: it never keeps the interpreter from ending. It may be called from any thread, inside
-    a running event loop (which waits meanwhile), and after a fork. Ctrl-C cancels the call, waits until its connections
-    are closed and its unfinished files removed, and raises `KeyboardInterrupt`; the catalog stays usable.
+    `with` opens and closes it, the last one where several are nested or threads share it; used without, it opens
+    itself at first use, and `close()` ends it; calls that other threads are in the middle of raise `ClosedError` then.
+    It may be opened again, and need not be closed: it never keeps the interpreter from ending. It may be called from
+    any thread, inside a running event loop (which waits meanwhile), and after a fork. Ctrl-C cancels the call, waits
+    until its connections are closed and its unfinished files put away, and raises `KeyboardInterrupt`; the catalog
+    stays usable.
 
     Args:
         datasets: the datasets; their names are unique.
@@ -68,11 +70,11 @@ class Catalog:
         self._start(core)
 
     def __enter__(self) -> Self:
-        self._loop.start()
+        self._loop.enter()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._loop.leave()
 
     def _run(self, call: Callable[[AsyncCatalog], Awaitable[_Result]]) -> _Result:
         """Run a call on the worker loop, and warn on this thread, on the line that called the catalog."""
@@ -80,10 +82,12 @@ class Catalog:
         token = stale_texts.set(collected)
         try:
             result = self._loop.call(call)
+        except Exception:
+            _warn_of_stale(collected)  # a report with failures may have stale copies too
+            raise
         finally:
             stale_texts.reset(token)
-        for text in collected:
-            warnings.warn(text, StaleDataWarning, stacklevel=3)
+        _warn_of_stale(collected)
         return result
 
     def close(self) -> None:
@@ -287,3 +291,9 @@ class Catalog:
             DatasetNotFoundError: no such dataset; the text has close names.
         """
         return self._core.get_dataset(name)
+
+
+def _warn_of_stale(texts: Iterable[str]) -> None:
+    """Warn on the line that called the method that called `Catalog._run`."""
+    for text in texts:
+        warnings.warn(text, StaleDataWarning, stacklevel=4)

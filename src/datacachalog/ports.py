@@ -311,7 +311,10 @@ class ClaimsPort(Protocol):
     """A cache that several processes fill together. Claims save work; that files are right never depends on them."""
 
     async def claim(self, key: CacheKey) -> Claim | Busy:
-        """Claim a file, without waiting. A claim ends with its process, if not before."""
+        """Claim a file, without waiting. A claim ends with its process, if not before.
+
+        Cancelled, it leaves no claim behind.
+        """
         ...
 
     async def release(self, claim: Claim) -> None:

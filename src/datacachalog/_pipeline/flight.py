@@ -63,11 +63,10 @@ class Flight:
                 await self._claims.release(self.claim)
 
     async def _ask(self) -> Busy | None:
-        """Ask for the claim; None if it is ours now. Cancelled or not, what is granted is known to be held."""
+        """Ask for the claim; None if it is ours now."""
         if self._claims is None:
             return None
-        with anyio.CancelScope(shield=True):
-            answer = await self._claims.claim(self._target.key)
+        answer = await self._claims.claim(self._target.key)
         if isinstance(answer, Busy):
             return answer
         self.claim, self._is_held = answer, True

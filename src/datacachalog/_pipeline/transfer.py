@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from .._digests import DEFAULT_CRC, CrcAlgorithm, CrcFunctions, crc_algorithm_of, crc_functions, format_crc
 from .._errors import StorageError, StorageUnreachableError, ThrottledError, TransferError
 from .._events import TransferAdvanced, TransferRestarted, TransferStarted
 from .._models import FileMetadata
+from .._threads import forks_held_back
 from ..ports import (
     CachePort,
     NotModified,
@@ -310,6 +312,8 @@ class _Download:
                     tasks.start_soon(self._ask_checksum, metadata, stored_checksum)
                 if first is not None:
                     await self._receive_part(first, staging, metadata, response, connection)
+        # A group whose tasks were cancelled together with this one may end without a word.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         value = 0
         for part in sorted(parts, key=lambda part: part.start):
             value = crc.combine(value, part.crc, part.stop - part.start)
@@ -455,9 +459,14 @@ _loaded: set[CrcAlgorithm] = set()
 async def _crc(algorithm: CrcAlgorithm) -> CrcFunctions:
     """Give a CRC's functions; their first use reads a library from disk, in a worker thread."""
     if algorithm not in _loaded:
-        await anyio.to_thread.run_sync(crc_functions, algorithm)
+        await anyio.to_thread.run_sync(_load_crc, algorithm)
         _loaded.add(algorithm)
     return crc_functions(algorithm)
+
+
+def _load_crc(algorithm: CrcAlgorithm) -> None:
+    with forks_held_back():
+        crc_functions(algorithm)
 
 
 @contextmanager

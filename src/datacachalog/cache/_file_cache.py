@@ -35,6 +35,7 @@ from .._digests import CrcAlgorithm
 from .._errors import CacheError, IntegrityError, UnsafePathError, redact_uri
 from .._models import CacheMetadata, FileMetadata
 from .._sources import absolute_path
+from .._threads import to_its_end
 from ..ports import Busy, CacheEntry, CacheKey, Claim, Verified, VersionChangedError
 from . import _disk, _sidecar
 from ._claims import key_hash, lock_file
@@ -94,7 +95,8 @@ class FileCache:
             CacheFullError: fewer bytes are free than are missing.
             CacheError: the cache directory can't be written.
         """
-        staged = StagedFile(await _in_own_thread(lambda: self._begin(key, metadata, crc_algorithm)))
+        partial = await _in_own_thread(lambda: self._begin(key, metadata, crc_algorithm), undo=Partial.release)
+        staged = StagedFile(partial)
         is_useful = metadata.etag is not None
         try:
             yield staged
@@ -138,12 +140,11 @@ class FileCache:
 
     async def claim(self, key: CacheKey) -> Claim | Busy:
         """Claim a file for this process, without waiting; granted also where nothing can be written or locked."""
-        return await in_thread(lambda: self._claim(key))
+        return await in_thread(lambda: self._claim(key), undo=self._unclaim)
 
     async def release(self, claim: Claim) -> None:
         """Give a claim back."""
-        name = key_hash(claim.key.uri, claim.key.version_id)
-        await in_thread(lambda: lock_file(self._lock_path).release(name))
+        await in_thread(lambda: self._unclaim(claim))
 
     async def entries(self) -> list[CacheEntry]:
         """List all files cached, of whatever catalog."""
@@ -223,6 +224,10 @@ class FileCache:
         if found is None:
             return Busy("another process", 0, None)
         return Busy(str(found.header.owner), found.received_bytes, found.header.size)
+
+    def _unclaim(self, claim: Claim | Busy) -> None:
+        if isinstance(claim, Claim):
+            lock_file(self._lock_path).release(key_hash(claim.key.uri, claim.key.version_id))
 
     def _publish(self, verified: Verified) -> CacheEntry:
         with cache_failures(str(self.cache_dir)):
@@ -381,9 +386,14 @@ class FileCache:
         return True
 
 
-async def _in_own_thread(work: Callable[[], _Result]) -> _Result:
-    """Do blocking work that may take long."""
-    return await anyio.to_thread.run_sync(work)
+async def _in_own_thread(work: Callable[[], _Result], undo: Callable[[_Result], object] | None = None) -> _Result:
+    """Do blocking work that may take long; cancelled, it is finished first, and what it got is given back."""
+
+    async def give_back(got: _Result) -> None:
+        if undo is not None:
+            await anyio.to_thread.run_sync(undo, got)
+
+    return await to_its_end(anyio.to_thread.run_sync(work), give_back)
 
 
 def _version_of(key: CacheKey, metadata: CacheMetadata) -> str | None:

@@ -7,12 +7,15 @@ long, because the file system is slow, on a network say, and would be faster wit
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+
+from .._threads import to_its_end
 
 _PATIENCE_SECONDS = 0.005
 _MOST_THREADS = 16
@@ -41,17 +44,25 @@ class _Hops:
         self._waiting: list[_Piece] = []
         self._busy_since: list[float] = []
 
-    async def run(self, work: Callable[[], _Result]) -> _Result:
-        """Do the work in a worker thread; once handed over it is finished even if the caller is cancelled."""
+    async def run(self, work: Callable[[], _Result], undo: Callable[[_Result], object] | None) -> _Result:
+        """Do the work in a worker thread; it is finished even if the caller is cancelled, and then undone."""
         piece = _Piece(work)
         self._waiting.append(piece)
+        cancellation: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
             while not piece.is_done:
-                if not piece.is_taken and self._is_worth_a_thread():
-                    await self._lead()
-                else:
-                    piece.wake = anyio.Event()
-                    await piece.wake.wait()
+                try:
+                    if not piece.is_taken and self._is_worth_a_thread():
+                        await to_its_end(self._lead())
+                    else:
+                        piece.wake = anyio.Event()
+                        await piece.wake.wait()
+                except asyncio.CancelledError as error:
+                    cancellation = error
+        if cancellation is not None:
+            if undo is not None and piece.error is None:
+                await self.run(lambda: undo(piece.result), None)
+            raise cancellation
         if piece.error is not None:
             raise piece.error
         return piece.result  # type: ignore[no-any-return]  # what `work` returned
@@ -71,6 +82,10 @@ class _Hops:
         self._busy_since.append(since)
         try:
             await anyio.to_thread.run_sync(_work_through, pieces)
+        except BaseException as error:  # no thread could be started, say: then nothing of this was done
+            for piece in pieces:
+                piece.error = error
+            raise
         finally:
             self._busy_since.remove(since)
             for piece in pieces:
@@ -91,11 +106,18 @@ def _work_through(pieces: Sequence[_Piece]) -> None:
 _hops: anyio.lowlevel.RunVar[_Hops] = anyio.lowlevel.RunVar("datacachalog hops")
 
 
-async def in_thread(work: Callable[[], _Result]) -> _Result:
-    """Do a short piece of blocking work in a worker thread, together with what else there is to do."""
+async def in_thread(work: Callable[[], _Result], undo: Callable[[_Result], object] | None = None) -> _Result:
+    """Do a short piece of blocking work in a worker thread, together with what else there is to do.
+
+    Cancelled, it is finished first.
+
+    Args:
+        work: it.
+        undo: gives back what the work has got, where the cancelled caller doesn't learn of it; done in a thread too.
+    """
     try:
         hops = _hops.get()
     except LookupError:
         hops = _Hops()
         _hops.set(hops)
-    return await hops.run(work)
+    return await hops.run(work, undo)

@@ -17,6 +17,7 @@ import anyio.to_thread
 from aiofiles.threadpool import wrap
 
 from .._digests import crc_functions, digest_file
+from .._threads import to_its_end
 from ..ports import Segment
 from . import _disk
 from ._failures import cache_failures
@@ -48,14 +49,15 @@ class StagedFile:
             CacheError: the file can't be opened.
         """
         update = crc_functions(self.partial.header.crc_algorithm).update
-        with cache_failures(self.path), anyio.CancelScope(shield=True):
-            file = await anyio.to_thread.run_sync(_PartFile, self.path, start, stop, update, self.partial.note)
+        with cache_failures(self.path):
+            opening = anyio.to_thread.run_sync(_PartFile, self.path, start, stop, update, self.partial.note)
+            file = await to_its_end(opening, undo=lambda file: anyio.to_thread.run_sync(file.close))
         handle = wrap(file)
         try:
             yield StagedPart(self, file, handle)
         finally:
-            with cache_failures(self.path), anyio.CancelScope(shield=True):
-                await handle.close()
+            with cache_failures(self.path):
+                await to_its_end(handle.close())
 
     async def digest(self, algorithm: str) -> str:
         """Read the file once and give its digest.
@@ -86,9 +88,9 @@ class StagedPart:
         Raises:
             CacheFullError: no space, or no quota, left.
         """
-        with cache_failures(self._staged.path), anyio.CancelScope(shield=True):
-            await self._handle.writelines(chunks)
-            self._staged.is_written = True
+        self._staged.is_written = True
+        with cache_failures(self._staged.path):
+            await to_its_end(self._handle.writelines(chunks))
 
 
 class _PartFile(FileIO):

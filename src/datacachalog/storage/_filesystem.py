@@ -30,6 +30,7 @@ from .._errors import (
 )
 from .._models import FileMetadata
 from .._sources import local_path
+from .._threads import to_its_end
 from ..ports import (
     ListedObject,
     ListPage,
@@ -94,15 +95,14 @@ class FilesystemSession:
             yield RangeNotSatisfiable()
         else:
             # Shielded: a thread that opens can't be stopped, and its file would be nobody's to close.
-            with _failures(request.uri), anyio.CancelScope(shield=True):
-                file = await aiofiles.open(path, "rb", buffering=0)
+            with _failures(request.uri):
+                file = await to_its_end(_opened(path), undo=lambda file: file.close())
             try:
                 stop = metadata.size if request.stop is None else min(request.stop, metadata.size)
                 chunks = _chunks(request.uri, file, metadata, request.start, stop)
                 yield ReadResponse(metadata, request.start, stop, chunks)
             finally:
-                with anyio.CancelScope(shield=True):
-                    await file.close()
+                await to_its_end(file.close())
 
     async def list_page(self, prefix: str, *, token: str | None = None) -> ListPage:  # noqa: ARG002  # one page is all
         """List the files whose path begins with `prefix`, in one page; symbolic links to directories aren't followed.
@@ -113,6 +113,10 @@ class FilesystemSession:
         path = _path_of(prefix, None)
         with _failures(prefix):
             return ListPage(tuple(await anyio.to_thread.run_sync(_walk, path)), None)
+
+
+async def _opened(path: str) -> Any:
+    return await aiofiles.open(path, "rb", buffering=0)
 
 
 def _path_of(uri: str, version_id: str | None) -> str:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
-import anyio.to_thread
 
 from .._config import CatalogConfig
 from .._digests import parse_digest
 from .._errors import ConfigurationError, InvalidSourceError
 from .._models import FileMetadata, normalize_etag
+from .._threads import forks_held_back, in_daemon_thread
 from ..ports import (
     ListedObject,
     ListPage,
@@ -232,9 +232,9 @@ class S3Session:
         if self._client is None:
             async with self._lock:
                 if self._client is None:
-                    # Abandoned when cancelled: finding credentials may wait for a metadata service that isn't there.
+                    # Left to itself when cancelled: credentials may be looked for where nobody answers.
                     # The client holds no connection before its first request, so nothing leaks.
-                    client, self._wire = await anyio.to_thread.run_sync(self._make_client, uri, abandon_on_cancel=True)
+                    client, self._wire = await in_daemon_thread(lambda: self._make_client(uri))
                     self._stack.push_async_exit(client)
                     self._client = client
         return self._client
@@ -247,12 +247,13 @@ class S3Session:
             ConfigurationError: settings that botocore refuses.
         """
         with s3_failures(uri):
-            import botocore
-            from aiobotocore.config import AioConfig
-            from aiobotocore.httpsession import AIOHTTPSession
-            from aiobotocore.session import AioSession
+            with forks_held_back():
+                import botocore
+                from aiobotocore.config import AioConfig
+                from aiobotocore.httpsession import AIOHTTPSession
+                from aiobotocore.session import AioSession
 
-            from ._s3_wire import Wire
+                from ._s3_wire import Wire
 
             http_sessions: list[Any] = []
 

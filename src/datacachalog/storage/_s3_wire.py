@@ -175,7 +175,7 @@ def _fields(headers: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _error_fields(status: int, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Give an error's answer in the form that botocore's errors carry; the code of a HEAD, without body, is its status."""
+    """Give an error's answer as botocore's errors carry it; the code of a HEAD, which has no body, is its status."""
     code, message = str(status), ""
     try:
         root = ET.fromstring(body) if body.strip() else None  # noqa: S314  # expat bounds its entities

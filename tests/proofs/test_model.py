@@ -1,0 +1,408 @@
+"""Does the cache do what a few lines in memory say it does, whatever is done in whatever order?
+
+Remote writes and deletions, fetches of every kind, faults on the way, damage to the cached files, and processes that
+die at any effect on the disk; after each step all that the cache gives is compared with the model (G1, G3 to G6).
+
+`DATACACHALOG_TEST_MODEL_EXAMPLES` says how many sequences are run (50 if it doesn't); with it they are new ones each
+time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from datacachalog import (
+    AsyncCatalog,
+    CatalogConfig,
+    Dataset,
+    FetchReport,
+    FileCache,
+    IntegrityError,
+    ObjectNotFoundError,
+    StaleDataWarning,
+    StorageUnreachableError,
+    ThrottledError,
+    TransferError,
+)
+from datacachalog._pipeline import requests
+from datacachalog.cache import _claims, _disk, _partials
+from datacachalog.ports import CacheKey
+from datacachalog.testing import Cut, FaultyStorage, Meanwhile, MemoryStorage, Reset, Throttled, Unreachable, WrongBytes
+
+from ._child import content, version_of
+
+EXAMPLES = int(os.environ.get("DATACACHALOG_TEST_MODEL_EXAMPLES", "50"))
+STEPS = 40
+
+SIZES = {"small": 600, "other": 600, "large": 5000}
+NAMES = list(SIZES)
+PART_BYTES = 1024
+RETRIES = 2
+
+steps = Counter[str]()
+
+
+class Died(BaseException):
+    """The process was killed; nothing that it does now has an effect."""
+
+
+class MortalDisk:
+    """The cache's effects on the disk, of a process that can die at one of them."""
+
+    NAMES = ("create", "write_all", "flush", "set_mtime", "touch", "replace", "rename_directory", "make_directory",
+             "unlink", "remove_directory")  # fmt: skip
+
+    def __init__(self) -> None:
+        self._originals = {name: getattr(_disk, name) for name in self.NAMES}
+        self._mutex = threading.Lock()
+        self._left: int | None = None
+        for name, original in self._originals.items():
+            setattr(_disk, name, self._mortal(name, original))
+
+    def restore(self) -> None:
+        for name, original in self._originals.items():
+            setattr(_disk, name, original)
+
+    def die_after(self, effects: int | None) -> None:
+        """Let the process die at that effect; None for not at all."""
+        self._left = effects
+
+    def _mortal(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            with self._mutex:
+                if self._left is not None:
+                    self._left -= 1
+                    if self._left <= 0:
+                        if self._left == 0 and name == "write_all":
+                            data = b"".join(bytes(chunk) for chunk in arguments[1])
+                            os.write(arguments[0].fileno(), data[: len(data) // 2])
+                        raise Died
+            return original(*arguments)
+
+        return call
+
+
+WHICH = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
+MODES = st.sampled_from(["plain", "plain", "plain", "force", "offline", "max_age", "strict"])
+FAULTS = st.lists(
+    st.tuples(
+        st.sampled_from(["unreachable", "throttled", "cut", "reset", "wrong", "replaced", "deleted"]),
+        st.sampled_from(NAMES),
+        st.integers(1, 4),
+        st.sampled_from([1, 100]),
+        st.integers(0, 1100),
+    ),
+    min_size=1,
+    max_size=2,
+)
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """A cache in a directory, and what it must be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="datacachalog-model-"))
+        self.memory = MemoryStorage(chunk_bytes=256)
+        self.storage = FaultyStorage(self.memory)
+        self.cache = FileCache(self.directory)
+        self.disk = MortalDisk()
+        self.runner = asyncio.Runner()
+        self.last_version = 0
+        self.current: dict[str, int | None] = dict.fromkeys(NAMES)
+        self.cached: dict[str, int | None] = dict.fromkeys(NAMES)
+        self.seen: dict[str, set[int | None]] = {}
+        """Which versions each object had since the last fetch began."""
+        for name in NAMES:
+            self.put(name)
+
+    def teardown(self) -> None:
+        self.disk.restore()
+        self.runner.close()
+        shutil.rmtree(self.directory)
+
+    # -- the remote
+
+    @rule(name=st.sampled_from(NAMES), what=st.sampled_from(["write", "write", "write", "delete"]))
+    def change(self, name: str, what: str) -> None:
+        steps[what] += 1
+        if what == "write":
+            self.put(name)
+        else:
+            self.delete(name)
+
+    def put(self, name: str) -> None:
+        self.last_version += 1
+        size = SIZES[name] + self.last_version % 3
+        self.memory.put(uri(name), content(name, self.last_version, size))
+        self._becomes(name, self.last_version)
+
+    def delete(self, name: str) -> None:
+        self.memory.delete(uri(name))
+        self._becomes(name, None)
+
+    def _becomes(self, name: str, version: int | None) -> None:
+        self.current[name] = version
+        self.seen.setdefault(name, set()).add(version)
+
+    # -- the catalog
+
+    @rule(names=WHICH, mode=MODES)
+    def fetch(self, names: list[str], mode: str) -> None:
+        self._fetch(names, mode)
+
+    @rule(names=WHICH, mode=MODES, faults=FAULTS)
+    def fetch_with_faults(self, names: list[str], mode: str, faults: list[Any]) -> None:
+        self._fetch(names, mode, faults)
+
+    @rule(names=WHICH, mode=MODES, dies_after=st.integers(1, 60))
+    def fetch_and_die(self, names: list[str], mode: str, dies_after: int) -> None:
+        self._fetch(names, mode, dies_after=dies_after)
+
+    @rule(names=WHICH, mode=MODES, faults=FAULTS, dies_after=st.integers(1, 60))
+    def fetch_with_faults_and_die(self, names: list[str], mode: str, faults: list[Any], dies_after: int) -> None:
+        self._fetch(names, mode, faults, dies_after)
+
+    def _fetch(self, names: list[str], mode: str, faults: Sequence[Any] = (), dies_after: int | None = None) -> None:
+        steps[f"fetch, {mode}"] += 1
+        self.storage.clear_faults()
+        for fault in faults:
+            self.storage.add_faults(self._fault(*fault))
+        self.seen = {name: {self.current[name]} for name in NAMES}
+        before = dict(self.cached)
+        wish = {"force": mode == "force", "offline": mode == "offline"}
+        wish |= {"on_unreachable": "raise"} if mode == "strict" else {}
+
+        async def run() -> FetchReport:
+            async with self._catalog(max_age=1e9 if mode == "max_age" else 0.0) as catalog:
+                return await catalog.fetch_all(names, on_error="collect", **wish)
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", StaleDataWarning)
+            report = self._live(run, dies_after)
+        self.storage.clear_faults()
+        if report is None:
+            self._look_after_death(names)
+            return
+        kinds = {name: {kind for kind, target, *_ in faults if target == name} for name in names}
+        for name, error in report.errors.items():
+            steps[type(error).__name__] += 1
+            self._check_error(name, error, kinds[name], mode)
+        stale = 0
+        for name, result in report.results.items():
+            version = version_of(name, result.path.read_bytes())
+            if result.action in ("downloaded", "revalidated"):
+                assert version in self.seen[name], f"{name} never was version {version} since the fetch began"
+            else:
+                assert version == before[name], f"{name} was cached as version {before[name]}, got {version}"
+            match result.action:
+                case "revalidated":
+                    assert version == before[name]
+                    assert mode != "force"
+                case "cached":
+                    assert mode in ("offline", "max_age")
+                case "stale":
+                    stale += 1
+                    assert kinds[name] & {"unreachable", "throttled", "cut", "reset"}
+                    assert mode != "strict"
+            self.cached[name] = version
+        assert stale == len(caught)
+
+    def _check_error(self, name: str, error: Exception, kinds: set[str], mode: str) -> None:
+        """Every error has its reason."""
+        has_copy = self.cached[name] is not None
+        match error:
+            case ObjectNotFoundError():
+                assert None in self.seen[name]
+            case StorageUnreachableError() | ThrottledError():
+                is_offline = mode == "offline" and not has_copy
+                is_broken = bool(kinds & {"unreachable", "throttled", "cut", "reset"})
+                assert is_offline or (is_broken and (mode == "strict" or not has_copy))
+            case IntegrityError():
+                assert "wrong" in kinds
+            case TransferError():
+                assert kinds & {"replaced", "deleted"}
+            case _:
+                raise error
+
+    # -- damage
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        other=st.sampled_from(NAMES),
+        how=st.sampled_from(
+            ["cut", "empty", "longer", "edit", "swap", "no data", "no sidecar", "torn sidecar", "garbage",
+             "other sidecar", "invalidate", "invalidate, die at 1", "invalidate, die at 2"]
+        ),
+    )  # fmt: skip
+    def damage(self, name: str, other: str, how: str) -> None:
+        steps[f"damage, {how}"] += 1
+        is_there = {name for name in NAMES if self.cached[name] is not None}
+        if how.startswith("invalidate"):
+            self._invalidate(name, int(how[-1]) if how[-1].isdigit() else None)
+        elif name in is_there and (other in is_there - {name} or how not in ("swap", "other sidecar")):
+            self._damage(name, other, how)
+
+    def _invalidate(self, name: str, dies_after: int | None) -> None:
+        async def run() -> int:
+            async with self._catalog() as catalog:
+                return await catalog.invalidate(name)
+
+        dropped = self._live(run, dies_after)
+        if dropped is None:
+            self._look_after_death([name])
+            return
+        assert dropped == (self.cached[name] is not None)
+        self.cached[name] = None
+
+    def _damage(self, name: str, other: str, how: str) -> None:
+        path, sidecar = self._data(name), self._sidecar(name)
+        match how:
+            case "cut":
+                os.truncate(path, path.stat().st_size // 2)
+            case "empty":
+                os.truncate(path, 0)
+            case "longer":
+                path.write_bytes(path.read_bytes() + b"x")
+            case "edit":
+                with path.open("r+b") as file:
+                    file.seek(100)
+                    file.write(b"edited")
+            case "swap":
+                path.rename(path.with_suffix(".swap"))
+                self._data(other).rename(path)
+                path.with_suffix(".swap").rename(self._data(other))
+                self.cached[other] = None
+            case "no data":
+                path.unlink()
+            case "no sidecar":
+                sidecar.unlink()
+            case "torn sidecar":
+                os.truncate(sidecar, sidecar.stat().st_size // 2)
+            case "garbage":
+                sidecar.write_bytes(bytes(range(256)))
+            case "other sidecar":
+                shutil.copy2(self._sidecar(other), sidecar)
+        self.cached[name] = None
+
+    # -- what must be so after each step
+
+    @invariant()
+    def what_the_cache_gives_is_what_the_model_says(self) -> None:
+        assert self.cached == self._look()
+
+    def _look(self) -> dict[str, int | None]:
+        keys = [CacheKey(uri(name)) for name in NAMES]
+        found = self.runner.run(self.cache.lookup(keys))
+        return {
+            name: None if entry is None else version_of(name, entry.path.read_bytes())
+            for name, entry in zip(NAMES, found, strict=True)
+        }
+
+    def _look_after_death(self, names: list[str]) -> None:
+        """Old, new or nothing; and nothing but what was being fetched has changed."""
+        found = self._look()
+        for name in names:
+            if found[name] != self.cached[name]:
+                assert found[name] is None or found[name] in self.seen[name]
+                steps["death left " + ("nothing" if found[name] is None else "the new one")] += 1
+                self.cached[name] = found[name]
+
+    # -- how
+
+    def _live(self, work: Callable[[], Any], dies_after: int | None) -> Any:
+        """Do something in a process that dies at some effect, or doesn't; None if it died."""
+        self.disk.die_after(dies_after)
+        try:
+            return self.runner.run(work())
+        except BaseException as error:
+            if not is_death(error):
+                raise
+            steps["death"] += 1
+            return None
+        finally:
+            self.disk.die_after(None)
+            # What a process knows of its claims and partials ends with it.
+            _partials._mine.clear()
+            for file in _claims._lock_files.values():
+                file._held.clear()
+
+    def _catalog(self, *, max_age: float = 0.0) -> AsyncCatalog:
+        return AsyncCatalog(
+            [Dataset(name, uri(name)) for name in NAMES],
+            cache=self.cache,
+            storage=self.storage,
+            config=CatalogConfig(part_bytes=PART_BYTES, retries=RETRIES, restarts=3, max_age_seconds=max_age),
+            progress=False,
+        )
+
+    def _fault(self, kind: str, name: str, nth: int, times: int, at: int) -> Any:
+        where = {"uri": uri(name), "nth": nth, "times": times}
+        match kind:
+            case "unreachable":
+                return Unreachable(**where)
+            case "throttled":
+                return Throttled(**where)
+            case "cut":
+                return Cut(at, **where)
+            case "reset":
+                return Reset(at, **where)
+            case "wrong":
+                return WrongBytes(at % 600, **where)
+            case "replaced":
+                return Meanwhile(lambda: self.put(name), at % 600, **where)
+            case _:
+                return Meanwhile(lambda: self.delete(name), at % 600, **where)
+
+    def _data(self, name: str) -> Path:
+        return self.directory / "bucket" / f"{name}.bin"
+
+    def _sidecar(self, name: str) -> Path:
+        return self.directory / ".datacachalog" / "meta" / "bucket" / f"{name}.bin.json"
+
+
+def uri(name: str) -> str:
+    return f"s3://bucket/{name}.bin"
+
+
+def is_death(error: BaseException) -> bool:
+    """Whether a process died of nothing but its death."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_death(inner) for inner in error.exceptions)
+    return isinstance(error, Died)
+
+
+def test_g3_whatever_is_done_in_whatever_order_the_cache_gives_right_bytes(
+    monkeypatch: pytest.MonkeyPatch, tell: Callable[[str], None]
+) -> None:
+    """After every step of sequences of writes, fetches, faults, damages and deaths the cache is as the model says."""
+    monkeypatch.setattr(requests, "_FIRST_DELAY_SECONDS", 0.0)
+    steps.clear()
+    run_state_machine_as_test(
+        CacheMachine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            derandomize="DATACACHALOG_TEST_MODEL_EXAMPLES" not in os.environ,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],  # to shrink a failure takes longer than a test may take
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    taken = sum(count for what, count in steps.items() if not what.endswith("Error") and not what.startswith("death"))
+    tell(f"model: {taken} steps: " + ", ".join(f"{count} {what}" for what, count in sorted(steps.items())))
