@@ -1,4 +1,4 @@
-"""What do all tests share? An event loop that may not be blocked, servers, credentials, and a watch for what is left."""
+"""What do all tests share? A loop that may not be blocked, servers, credentials, and a watch for what is left."""
 
 from __future__ import annotations
 
@@ -36,6 +36,22 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_clients() -> Iterator[None]:
+    """Read botocore's models once for all tests, and keep them out of the collector's way: a client in milliseconds."""
+    from botocore import session
+    from botocore.loaders import create_loader
+
+    loader = create_loader()
+    loader.load_service_model("s3", "service-2")
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "create_loader", lambda *_: loader)
+        yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

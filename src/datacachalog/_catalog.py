@@ -26,6 +26,7 @@ from ._errors import (
     ConfigurationError,
     DatasetNotFoundError,
     DuplicateDatasetError,
+    IntegrityError,
     MultiFileDatasetError,
     StaleDataWarning,
     StorageError,
@@ -619,7 +620,13 @@ class AsyncCatalog:
             case _:
                 assert_never(decision)
         try:
-            return await self._transfer(target, servable, known_etag, reason, requests, flight)
+            try:
+                return await self._transfer(target, servable, known_etag, reason, requests, flight)
+            except IntegrityError:
+                # What was taken over may have come wrong already, from a process that was killed before it could see.
+                if not flight.forget_partial():
+                    raise
+                return await self._transfer(target, servable, known_etag, reason, requests, flight)
         except (StorageUnreachableError, ThrottledError) as error:
             if servable is None or self._is_strict(wish):
                 raise

@@ -177,8 +177,9 @@ CASES = [
     ], NEW_BYTES),
     Case("weak ETag", always(WeakEtag), NEW_BYTES),
     Case("weak ETag, replaced while it comes", lambda uri, server: [
-        *always(WeakEtag)(uri, server), *swapped(after_bytes=5000)(uri, server)
-    ], NEW_BYTES, NEWER_BYTES),
+        # The second request is the one for the whole of a large object, whose parts nothing would hold together.
+        *always(WeakEtag)(uri, server), *swapped(after_bytes=5000, nth=2)(uri, server)
+    ], NEW_BYTES),
     Case("slow", always(Slow, 400_000), NEW_BYTES),
     Case("late, once later than the timeout", fault(Latency, 0.6), NEW_BYTES),
     Case("late", always(Latency, 0.1), NEW_BYTES),

@@ -55,6 +55,12 @@ class Flight:
             pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
         return has_waited
 
+    def forget_partial(self) -> bool:
+        """Go on with nothing that an earlier attempt has left; whether there was such a thing."""
+        had_partial = self.claim.resumable_etag is not None
+        self.claim = Claim(self.claim.key)
+        return had_partial
+
     async def release(self) -> None:
         """Give the claim back, if this call has it."""
         if self._is_held and self._claims is not None:
