@@ -40,11 +40,21 @@ def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PROJECT, name)
 
 
-@nox.session(python=[v for v in nox.project.python_versions(PROJECT) if works(v)] or None)
+PYTHONS = [version for version in nox.project.python_versions(PROJECT) if works(version)]
+
+
+@nox.session(python=PYTHONS or None)
 def tests(session: nox.Session) -> None:
     """Run the tests, the examples in README and docs included, on each supported Python that is present."""
     session.install("-e", ".", *group("test"))
-    session.run("pytest", "-m", "not integration", *session.posargs)
+    if session.posargs:
+        session.run("pytest", "-m", "not integration", *session.posargs)
+        return
+    session.run("pytest", "-n", "2", "-m", "not integration", "--ignore", "tests/proofs")
+    # Kills, crash points and stress prove the design, which is the same on every Python; they start many processes and
+    # print what they have tried, so they run by themselves.
+    if session.python in (None, *PYTHONS[:1]):
+        session.run("pytest", "-m", "not integration", "tests/proofs")
 
 
 @nox.session
