@@ -46,6 +46,7 @@ from ._models import (
     CacheInfo,
     Dataset,
     DatasetStatus,
+    FetchAction,
     FetchReport,
     FetchResult,
     FileMetadata,
@@ -608,8 +609,9 @@ class AsyncCatalog:
         """Do what was decided; None if another process is doing it, and the decision is to be made again."""
         servable: CacheEntry | None
         match decision:
-            case UseCached(entry, reason):
-                return FileResult(entry.path, "cached", entry.metadata.size, 0, reason, entry.metadata.verified_by)
+            case UseCached(entry, reason, because):
+                action: FetchAction = "revalidated" if because == "listing" else "cached"
+                return FileResult(entry.path, action, entry.metadata.size, 0, reason, entry.metadata.verified_by)
             case Unavailable(reason):
                 raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
             case Revalidate(servable, reason):
@@ -814,9 +816,9 @@ def _stale_result(entry: CacheEntry, error: StorageError) -> FileResult:
 def _file_status(look: _Look) -> FileStatus:
     entry, decision, remote = look.entry, look.decision, look.remote
     match decision:
-        case UseCached(_, "offline"):
+        case UseCached(because="offline"):
             freshness, reason = Freshness.UNKNOWN, "offline: the remote may not be asked"
-        case UseCached(_, reason):
+        case UseCached(reason=reason):
             freshness = Freshness.FRESH
         case Unavailable(reason):
             freshness = Freshness.MISSING if entry is None else Freshness.UNKNOWN

@@ -14,11 +14,24 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from ._config import CatalogConfig
 from ._digests import CrcAlgorithm
-from ._events import Event
+from ._events import DatasetFailed as DatasetFailed
+from ._events import DatasetFinished as DatasetFinished
+from ._events import DatasetResolved as DatasetResolved
+from ._events import Event as Event
+from ._events import FileFinished as FileFinished
+from ._events import OperationFinished as OperationFinished
+from ._events import OperationStarted as OperationStarted
+from ._events import RequestRetried as RequestRetried
+from ._events import TransferAdvanced as TransferAdvanced
+from ._events import TransferAwaited as TransferAwaited
+from ._events import TransferRestarted as TransferRestarted
+from ._events import TransferStarted as TransferStarted
 from ._models import CacheMetadata, FileMetadata
 
 Observer: TypeAlias = Callable[[Event], None]
-"""Is told what happens. Called on the catalog's event loop, so it must return at once; what it raises is logged."""
+"""Is told what happens, by the events that this module exports too.
+
+Called on the catalog's event loop, so it must return at once; what it raises is logged."""
 
 Reader: TypeAlias = Callable[..., Any]
 """Makes something of a path, or of a list of paths: `pandas.read_parquet`, say. Called in a worker thread."""
@@ -248,7 +261,8 @@ class CachePort(Protocol):
         """Begin a file of that version, or go on with one that was begun.
 
         What is not published when the context is left stays for a later attempt, if the version has an ETag by which
-        it can be recognised; else it is removed.
+        it can be recognised; else it is removed. So it is when the context is left by `VersionChangedError` or
+        `IntegrityError`: then it is of no use, or wrong.
         """
         ...
 

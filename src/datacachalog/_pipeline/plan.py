@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from .._models import Dataset, FileMetadata, PlanAction, PlanStep
 from ..ports import CacheEntry, Segment
@@ -13,10 +14,11 @@ from .resolve import Target
 
 @dataclass(frozen=True, slots=True)
 class UseCached:
-    """Serve the cached copy without a request."""
+    """Serve the cached copy without a request of its own; `because` says what allows that."""
 
     entry: CacheEntry
     reason: str
+    because: Literal["max_age", "listing", "offline"] = "max_age"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,9 @@ def decide(
         entry_note = "the cached copy isn't what the checksum pins"
         return Unavailable(entry_note) if is_offline else Download(None, entry_note)
     if is_offline:
-        return Unavailable("offline, and nothing is cached") if entry is None else UseCached(entry, "offline")
+        return (
+            Unavailable("offline, and nothing is cached") if entry is None else UseCached(entry, "offline", "offline")
+        )
     if entry is None:
         return Download(None, "not cached")
     if is_forced:
@@ -70,7 +74,7 @@ def decide(
         return UseCached(entry, f"confirmed {age_seconds:.0f} s ago, max_age is {target.max_age_seconds:g} s")
     if target.listed is not None:
         if target.listed.is_same_version(entry.metadata):
-            return UseCached(entry, "the listing has the cached version")
+            return UseCached(entry, "the listing has the cached version", "listing")
         return Download(entry, "the listing has another version")
     if entry.metadata.etag is None:
         return Download(entry, "the cached copy has no ETag to ask with")
@@ -166,7 +170,7 @@ _WEIGHT: dict[PlanAction, int] = {"none": 0, "revalidate": 1, "download": 2, "fa
 def _file_step(file: FileOutlook, part_bytes: int) -> tuple[PlanAction, int, int, str]:
     decision, remote = file.decision, file.remote
     match decision:
-        case UseCached(_, reason):
+        case UseCached(reason=reason):
             return "none", 0, 0, reason
         case Unavailable(reason):
             return "fail", 0, 0, reason
