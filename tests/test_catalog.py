@@ -507,6 +507,27 @@ async def test_is_stale_is_one_request(server: FaultServer, make_catalog: MakeCa
         await catalog.is_stale("a")
 
 
+@pytest.mark.parametrize("spoil", ["edit", "edit and hide", "truncate", "nothing"])
+async def test_g6_verify_finds_what_was_changed_by_its_digest(
+    server: FaultServer, make_catalog: MakeCatalog, spoil: str
+) -> None:
+    """Also what has kept its size and modification time; nothing is asked of the remote."""
+    for name in ("a", "b", "g/1", "g/2"):
+        server.put("bucket", name, content(2000))
+    catalog = make_catalog("a", Dataset("g", "s3://bucket/g/*"), Dataset("own", "s3://bucket/b", cache_path="x/y"))
+    report = await catalog.fetch_all()
+    server.clear_requests()
+    spoilt = [] if spoil == "nothing" else [report["g"].paths[1], report["own"].path]
+    for path in spoilt:
+        before = os.stat(path)
+        path.write_bytes(content(2000, seed=9) if spoil.startswith("edit") else content(100))
+        if spoil == "edit and hide":
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sorted(spoilt) == await catalog.verify()
+    assert [path for path in spoilt if path.name == "2"] == await catalog.verify(["a", "g"])
+    assert [] == sent(server)
+
+
 async def test_cache_info_counts_bytes_and_files(server: FaultServer, make_catalog: MakeCatalog) -> None:
     """Per dataset, and in all, other catalogs' files included."""
     for name in ("a", "g/1", "g/2", "other"):

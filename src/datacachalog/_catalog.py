@@ -421,6 +421,36 @@ class AsyncCatalog:
                 datasets[name] = by_uri.get(self._sources[name], 0)
         return CacheInfo(sum(entry.metadata.size for entry in entries), len(entries), datasets)
 
+    async def verify(self, names: Iterable[str] | None = None) -> list[Path]:
+        """Read the cached files and tell which ones don't have the digest that they were published with.
+
+        Reads only the cache, every byte of it; nothing is asked of the remote. What is found is not served by the next
+        fetch if its size or time was changed too; else `invalidate` it.
+
+        Args:
+            names: the datasets; None means all of the catalog.
+
+        Returns:
+            The paths of files that were changed, sorted; of files that are missing nothing is said.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog.
+            ConfigurationError: the cache keeps no inventory.
+            CacheError: a file can't be read.
+        """
+        datasets = self._chosen(names)
+        inventory = self._inventory_port()
+        is_meant = [_uris_of(dataset, self._sources[dataset.name]) for dataset in datasets]
+        entries = [e for e in await inventory.recorded() if any(matches(e.key.uri) for matches in is_meant)]
+        changed: list[Path] = []
+
+        async def one(entry: CacheEntry) -> None:
+            if not await inventory.is_intact(entry):
+                changed.append(entry.path)
+
+        await self._each(entries, one)
+        return sorted(changed)
+
     # -- managing
 
     async def invalidate(self, name: str) -> int:
@@ -736,9 +766,12 @@ class AsyncCatalog:
         return [Target(dataset.name, entry.key, None, whole.max_age_seconds) for entry in entries]
 
     async def _inventory(self) -> list[CacheEntry]:
+        return await self._inventory_port().entries()
+
+    def _inventory_port(self) -> CacheInventory:
         if not isinstance(self._cache, CacheInventory):
-            raise ConfigurationError(f"{type(self._cache).__name__} keeps no inventory: it has no entries() method")
-        return await self._cache.entries()
+            raise ConfigurationError(f"{type(self._cache).__name__} keeps no inventory: see ports.CacheInventory")
+        return self._cache
 
     # -- what lives
 
@@ -800,6 +833,11 @@ def _user_cache_dir() -> str:
     import platformdirs
 
     return platformdirs.user_cache_dir("datacachalog", appauthor=False)
+
+
+def _uris_of(dataset: Dataset, source: str) -> Callable[[str], bool]:
+    """Give what tells whether a URI is one of the dataset's."""
+    return parse_pattern(source).matches if dataset.is_multi_file else source.__eq__
 
 
 def _silent(event: Event) -> None:

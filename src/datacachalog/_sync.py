@@ -243,6 +243,25 @@ class Catalog:
         """
         return self._run(lambda core: core.status(names))
 
+    def verify(self, names: Iterable[str] | None = None) -> list[Path]:
+        """Read the cached files and tell which ones don't have the digest that they were published with.
+
+        Reads only the cache, every byte of it; nothing is asked of the remote. What is found is not served by the next
+        fetch if its size or time was changed too; else `invalidate` it.
+
+        Args:
+            names: the datasets; None means all of the catalog.
+
+        Returns:
+            The paths of files that were changed, sorted; of files that are missing nothing is said.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog.
+            ConfigurationError: the cache keeps no inventory.
+            CacheError: a file can't be read.
+        """
+        return self._run(lambda core: core.verify(names))
+
     def cache_info(self) -> CacheInfo:
         """Tell what the cache holds, in bytes and files; nothing is asked of the remote.
 

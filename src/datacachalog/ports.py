@@ -287,6 +287,14 @@ class CacheInventory(Protocol):
         """All files cached, of whatever catalog."""
         ...
 
+    async def recorded(self) -> list[CacheEntry]:
+        """The same, and those that were changed since they were published."""
+        ...
+
+    async def is_intact(self, entry: CacheEntry) -> bool:
+        """Read a file and compare it with the digest that it was published with."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

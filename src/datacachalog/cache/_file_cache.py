@@ -22,7 +22,7 @@ import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -31,7 +31,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from .._digests import CrcAlgorithm
+from .._digests import CrcAlgorithm, digest_file
 from .._errors import CacheError, IntegrityError, UnsafePathError, redact_uri
 from .._models import CacheMetadata, FileMetadata
 from .._sources import absolute_path
@@ -148,7 +148,23 @@ class FileCache:
 
     async def entries(self) -> list[CacheEntry]:
         """List all files cached, of whatever catalog."""
-        return await _in_own_thread(lambda: list(self._walk()))
+        return await _in_own_thread(lambda: list(self._intact()))
+
+    async def recorded(self) -> list[CacheEntry]:
+        """List all files of which a sidecar tells, those included that were changed since they were published."""
+        return await _in_own_thread(lambda: [entry for _, entry in self._walk() if entry.path.exists()])
+
+    async def is_intact(self, entry: CacheEntry) -> bool:
+        """Read a file and compare it with the digest that it was published with.
+
+        Raises:
+            CacheError: it can't be read.
+        """
+        algorithm = entry.metadata.digest.partition(":")[0]
+        with cache_failures(str(entry.path)):
+            # Left to itself when cancelled: it may take long, and only reads.
+            digest = await anyio.to_thread.run_sync(digest_file, str(entry.path), algorithm, abandon_on_cancel=True)
+        return digest == entry.metadata.digest
 
     # -- reading
 
@@ -160,37 +176,50 @@ class FileCache:
         return None
 
     def _read(self, place: str, key: CacheKey | None) -> CacheEntry | None:
-        """Read the entry at a place; of any object if no key is given."""
+        """Read the entry at a place; of any object if no key is given; None if its file isn't as it was published."""
+        entry = self._read_sidecar(place)
+        if entry is None or (key is not None and not _is_of(entry.metadata, key)):
+            return None
         try:
-            with open(self._sidecar_path(place), "rb", buffering=0) as file:
-                metadata = _sidecar.decode(file.read())
-                validated_at = os.fstat(file.fileno()).st_mtime
-            if metadata is None:
-                return None
-            if key is not None and (metadata.source, metadata.version_id) != (key.uri, _version_of(key, metadata)):
-                return None
-            path = self._data_path(place)
-            found = os.lstat(path)
+            found = os.lstat(entry.path)
         except OSError:
             return None
         if not stat.S_ISREG(found.st_mode):
             return None
-        if (found.st_size, found.st_mtime_ns) != (metadata.size, metadata.mtime_ns):
+        if (found.st_size, found.st_mtime_ns) != (entry.metadata.size, entry.metadata.mtime_ns):
             return None
-        return CacheEntry(
-            key or key_at(place, metadata.source, metadata.version_id), Path(path), metadata, validated_at
-        )
+        return entry if key is None else replace(entry, key=key)
 
-    def _walk(self) -> Iterator[CacheEntry]:
+    def _read_sidecar(self, place: str) -> CacheEntry | None:
+        """Read what was written about the file at a place, whatever has become of that file."""
+        try:
+            with open(self._sidecar_path(place), "rb", buffering=0) as file:
+                metadata = _sidecar.decode(file.read())
+                validated_at = os.fstat(file.fileno()).st_mtime
+        except OSError:
+            return None
+        if metadata is None:
+            return None
+        key = CacheKey(metadata.source, metadata.version_id)
+        return CacheEntry(key, Path(self._data_path(place)), metadata, validated_at)
+
+    def _walk(self) -> Iterator[tuple[str, CacheEntry]]:
+        """Give every place that has a sidecar, with what that says."""
         top = self._sidecar_root
         for directory, subdirectories, names in os.walk(top):
             subdirectories.sort()
             for name in sorted(names):
                 if name.endswith(".json"):
-                    place = os.path.relpath(os.path.join(directory, name[: -len(".json")]), top)
-                    entry = self._read(place.replace(os.sep, "/"), None)
+                    place = os.path.relpath(os.path.join(directory, name[: -len(".json")]), top).replace(os.sep, "/")
+                    entry = self._read_sidecar(place)
                     if entry is not None:
-                        yield entry
+                        metadata = entry.metadata
+                        yield place, replace(entry, key=key_at(place, metadata.source, metadata.version_id))
+
+    def _intact(self) -> Iterator[CacheEntry]:
+        for place, entry in self._walk():
+            if self._read(place, entry.key) is not None:
+                yield entry
 
     # -- writing
 
@@ -396,9 +425,9 @@ async def _in_own_thread(work: Callable[[], _Result], undo: Callable[[_Result], 
     return await to_its_end(anyio.to_thread.run_sync(work), give_back)
 
 
-def _version_of(key: CacheKey, metadata: CacheMetadata) -> str | None:
-    """The version that the sidecar must name: the key's, or whatever it is where the newest is meant."""
-    return metadata.version_id if key.version_id is None else key.version_id
+def _is_of(metadata: CacheMetadata, key: CacheKey) -> bool:
+    """Whether a sidecar is of the key's object; of which version doesn't matter where the newest is meant."""
+    return metadata.source == key.uri and key.version_id in (None, metadata.version_id)
 
 
 def _stamp(path: str) -> None:
