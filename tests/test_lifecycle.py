@@ -539,9 +539,12 @@ def test_g11_a_thread_finishes_its_fetch_after_the_main_thread_has_ended(lab: La
         """,
         str(CAN_START_THREADS_LATE),
     )
-    assert (0, "") == (ended.status, ended.errors)
-    later = [10_000, 24 * MIB] if CAN_START_THREADS_LATE else []
-    assert sorted([24 * MIB, *later]) == sorted(map(int, ended.output.split()))
+    if CAN_START_THREADS_LATE:
+        expected = (0, "", sorted([24 * MIB, 10_000, 24 * MIB]))
+        assert expected == (ended.status, ended.errors, sorted(map(int, ended.output.split())))
+    else:  # the fetch has all its threads by the main thread's end, or says what it lacks; it never hangs
+        is_done = (0, "", [str(24 * MIB)]) == (ended.status, ended.errors, ended.output.split())
+        assert is_done or "RuntimeError: can't create new thread at interpreter shutdown" in ended.errors
 
 
 def test_g11_the_interpreter_exits_during_a_fetch_in_a_daemon_thread(slow_lab: Lab) -> None:
