@@ -560,12 +560,12 @@ class AsyncCatalog:
         if not dataset.is_multi_file:
             targets = [self._target(dataset)]
         elif is_offline:
-            targets = self._cached_targets(dataset, await self._matching(dataset))
+            targets = await self._cached_targets(dataset)
         else:
             try:
                 targets, _ = await self._targets(dataset, requests)
             except (StorageUnreachableError, ThrottledError) as error:
-                targets = self._cached_targets(dataset, await self._matching(dataset))
+                targets = await self._cached_targets(dataset)
                 if not targets or self._is_strict(wish):
                     raise
                 outage = error
@@ -713,7 +713,7 @@ class AsyncCatalog:
         """See how the files of a dataset stand; returns them, and how many requests it took to list them."""
         is_offline = self._config.offline
         if dataset.is_multi_file and is_offline:
-            targets, listings = self._cached_targets(dataset, await self._matching(dataset)), 0
+            targets, listings = await self._cached_targets(dataset), 0
             if not targets:
                 raise StorageUnreachableError(self._sources[dataset.name], "offline, and nothing is cached")
         else:
@@ -757,13 +757,14 @@ class AsyncCatalog:
 
     async def _matching(self, dataset: Dataset) -> list[CacheEntry]:
         """Give what is cached of a glob or prefix dataset, in the order of the keys."""
-        pattern = parse_pattern(self._sources[dataset.name])
-        found = [entry for entry in await self._inventory() if pattern.matches(entry.key.uri)]
+        is_meant = _uris_of(dataset, self._sources[dataset.name])
+        found = [entry for entry in await self._inventory() if is_meant(entry.key.uri)]
         return sorted(found, key=lambda entry: entry.key.uri.encode(errors="surrogatepass"))
 
-    def _cached_targets(self, dataset: Dataset, entries: Iterable[CacheEntry]) -> list[Target]:
-        whole = self._target(dataset)
-        return [Target(dataset.name, entry.key, None, whole.max_age_seconds) for entry in entries]
+    async def _cached_targets(self, dataset: Dataset) -> list[Target]:
+        """Give as the objects of a glob or prefix dataset those that are cached, where the remote can't be asked."""
+        max_age_seconds = self._target(dataset).max_age_seconds
+        return [Target(dataset.name, entry.key, None, max_age_seconds) for entry in await self._matching(dataset)]
 
     async def _inventory(self) -> list[CacheEntry]:
         return await self._inventory_port().entries()

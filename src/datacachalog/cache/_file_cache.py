@@ -104,8 +104,7 @@ class FileCache:
             is_useful = False
             raise
         finally:
-            with anyio.CancelScope(shield=True):
-                await _in_own_thread(lambda: _leave(staged, is_useful=is_useful))
+            await _in_own_thread(lambda: _leave(staged, is_useful=is_useful))
 
     async def publish(self, verified: Verified) -> CacheEntry:
         """Put the bytes in their place, in one step that a reader sees whole or not at all.
