@@ -1,4 +1,4 @@
-"""In which order do the stages run, and for whom? The asynchronous catalog: the only module that knows them all."""
+"""What can be asked of a catalog, and what is answered? The asynchronous one: its state, its calls, their events."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, assert_never
+from typing import Any, Literal, Self
 
 import anyio
 import anyio.lowlevel
@@ -26,27 +26,20 @@ from ._errors import (
     ConfigurationError,
     DatasetNotFoundError,
     DuplicateDatasetError,
-    IntegrityError,
     MultiFileDatasetError,
     StaleDataWarning,
-    StorageError,
     StorageUnreachableError,
-    ThrottledError,
 )
 from ._events import (
-    DatasetFailed,
-    DatasetFinished,
-    DatasetResolved,
     Event,
-    FileFinished,
     OperationFinished,
     OperationStarted,
 )
+from ._fetching import Fetching, Wish
 from ._models import (
     CacheInfo,
     Dataset,
     DatasetStatus,
-    FetchAction,
     FetchReport,
     FetchResult,
     FileMetadata,
@@ -55,8 +48,6 @@ from ._models import (
     PlanStep,
 )
 from ._opening import Open, Opening
-from ._pipeline.flight import Flight
-from ._pipeline.pattern import parse_pattern
 from ._pipeline.plan import (
     Decision,
     Download,
@@ -68,19 +59,15 @@ from ._pipeline.plan import (
     is_fresh,
     plan_step,
 )
-from ._pipeline.report import FileResult, FileStatus, dataset_status, fetch_report, fetch_result
+from ._pipeline.report import FileStatus, dataset_status, fetch_report
 from ._pipeline.requests import Requests
-from ._pipeline.resolve import Target, check_places, list_targets, target_of
-from ._pipeline.transfer import Elsewhere, Staged, transfer
-from ._pipeline.verify import verify
+from ._pipeline.resolve import Resolver, check_places
+from ._pipeline.workers import each
 from ._readers import reader_of
-from ._sources import canonical_source
 from .cache import FileCache
-from .ports import CacheEntry, CacheInventory, CacheKey, CachePort, Observer, StoragePort
+from .ports import CacheEntry, CachePort, Observer, StoragePort
 from .progress import ProgressOption, observer_for
 from .storage import RouterStorage
-
-_Item = TypeVar("_Item")
 
 _logger = logging.getLogger("datacachalog")
 _operations = itertools.count(1)
@@ -137,7 +124,7 @@ class AsyncCatalog:
         self._cache: CachePort = cache if cache is not None else FileCache(cache_dir or _user_cache_dir())
         self._storage: StoragePort = storage if storage is not None else RouterStorage()
         self._progress = progress
-        self._sources = {name: canonical_source(dataset.source) for name, dataset in self._datasets.items()}
+        self._resolver = Resolver(self._datasets.values(), self._cache, self._config.max_age_seconds)
         self._start()
 
     def _start(self) -> None:
@@ -218,7 +205,7 @@ class AsyncCatalog:
             CacheError: the cache can't be written.
         """
         dataset = self._single_file_dataset(name)
-        result = await self._fetch_one(dataset, _Wish(force, offline, on_unreachable))
+        result = await self._fetch_one(dataset, Wish(force, offline, on_unreachable))
         _warn_of_stale([result])
         return result.path
 
@@ -245,7 +232,7 @@ class AsyncCatalog:
             IntegrityError: the bytes are not those that the remote announced.
             CacheError: the cache can't be written.
         """
-        result = await self._fetch_one(self.get_dataset(name), _Wish(force, offline, on_unreachable))
+        result = await self._fetch_one(self.get_dataset(name), Wish(force, offline, on_unreachable))
         _warn_of_stale([result])
         return list(result.paths)
 
@@ -277,7 +264,7 @@ class AsyncCatalog:
         if on_error not in ("raise", "collect"):
             raise ConfigurationError(f"on_error is 'raise' or 'collect': got {on_error!r}")
         datasets = self._chosen(names)
-        report = await self._fetch_many(datasets, _Wish(force, offline, on_unreachable))
+        report = await self._fetch_many(datasets, Wish(force, offline, on_unreachable))
         _warn_of_stale(report.results.values())
         if on_error == "raise":
             report.raise_for_errors()
@@ -302,7 +289,7 @@ class AsyncCatalog:
             DatacachalogError: what `fetch` raises.
         """
         dataset = self.get_dataset(name)
-        result = await self._fetch_one(dataset, _Wish())
+        result = await self._fetch_one(dataset, Wish())
         _warn_of_stale([result])
         content: Any = list(result.paths) if dataset.is_multi_file else result.path
 
@@ -343,7 +330,7 @@ class AsyncCatalog:
                 part_bytes = self._config.part_bytes
                 steps[dataset.name] = plan_step(dataset, outlooks, listings=listings, part_bytes=part_bytes)
 
-        await self._each(datasets, one)
+        await each(datasets, one, at_once=self._config.max_concurrency)
         ordered = tuple(steps[dataset.name] for dataset in datasets)
         return Plan(ordered, sum(step.requests for step in ordered), sum(step.bytes for step in ordered))
 
@@ -362,9 +349,9 @@ class AsyncCatalog:
         """
         dataset = self.get_dataset(name)
         if self._config.offline:
-            raise StorageUnreachableError(self._sources[name], "offline: the remote may not be asked")
+            raise StorageUnreachableError(self._resolver.source(dataset), "offline: the remote may not be asked")
         requests = await self._requests(next(_operations), _silent)
-        targets, _ = await self._targets(dataset, requests)
+        targets, _ = await self._resolver.targets(dataset, requests)
         entries = await self._cache.lookup([target.key for target in targets])
         for target, entry in zip(targets, entries, strict=True):
             remote = target.listed or await requests.head(name, target.key.uri)
@@ -395,11 +382,11 @@ class AsyncCatalog:
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is its status
                 entry = None
                 if not dataset.is_multi_file and not isinstance(error, CacheError):
-                    [entry] = await self._cache.lookup([self._target(dataset).key])
+                    [entry] = await self._cache.lookup([self._resolver.target(dataset).key])
                 files = [FileStatus(Freshness.UNKNOWN, entry, None, str(error))]
             statuses[dataset.name] = dataset_status(dataset, files)
 
-        await self._each(datasets, one)
+        await each(datasets, one, at_once=self._config.max_concurrency)
         return [statuses[dataset.name] for dataset in datasets]
 
     async def cache_info(self) -> CacheInfo:
@@ -408,17 +395,17 @@ class AsyncCatalog:
         Raises:
             ConfigurationError: the cache keeps no inventory.
         """
-        entries = await self._inventory()
+        entries = await self._resolver.inventory.entries()
         by_uri: dict[str, int] = {}
         for entry in entries:
             by_uri[entry.key.uri] = by_uri.get(entry.key.uri, 0) + entry.metadata.size
         datasets: dict[str, int] = {}
         for name, dataset in self._datasets.items():
             if dataset.is_multi_file:
-                pattern = parse_pattern(self._sources[name])
-                datasets[name] = sum(size for uri, size in by_uri.items() if pattern.matches(uri))
+                is_meant = self._resolver.is_meant(dataset)
+                datasets[name] = sum(size for uri, size in by_uri.items() if is_meant(uri))
             else:
-                datasets[name] = by_uri.get(self._sources[name], 0)
+                datasets[name] = by_uri.get(self._resolver.source(dataset), 0)
         return CacheInfo(sum(entry.metadata.size for entry in entries), len(entries), datasets)
 
     async def verify(self, names: Iterable[str] | None = None) -> list[Path]:
@@ -439,8 +426,8 @@ class AsyncCatalog:
             CacheError: a file can't be read.
         """
         datasets = self._chosen(names)
-        inventory = self._inventory_port()
-        is_meant = [_uris_of(dataset, self._sources[dataset.name]) for dataset in datasets]
+        inventory = self._resolver.inventory
+        is_meant = [self._resolver.is_meant(dataset) for dataset in datasets]
         entries = [e for e in await inventory.recorded() if any(matches(e.key.uri) for matches in is_meant)]
         changed: list[Path] = []
 
@@ -448,7 +435,7 @@ class AsyncCatalog:
             if not await inventory.is_intact(entry):
                 changed.append(entry.path)
 
-        await self._each(entries, one)
+        await each(entries, one, at_once=self._config.max_concurrency)
         return sorted(changed)
 
     # -- managing
@@ -468,8 +455,8 @@ class AsyncCatalog:
         """
         dataset = self.get_dataset(name)
         if not dataset.is_multi_file:
-            return await self._cache.remove([self._target(dataset).key])
-        return await self._cache.remove([entry.key for entry in await self._matching(dataset)])
+            return await self._cache.remove([self._resolver.target(dataset).key])
+        return await self._cache.remove([entry.key for entry in await self._resolver.matching(dataset)])
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002  # the frameworks pass themselves
@@ -503,35 +490,25 @@ class AsyncCatalog:
 
     # -- one operation, many datasets
 
-    async def _fetch_one(self, dataset: Dataset, wish: _Wish) -> FetchResult:
+    async def _fetch_one(self, dataset: Dataset, wish: Wish) -> FetchResult:
         report = await self._fetch_many([dataset], wish)
         for error in report.errors.values():
             raise error
         return report.results[dataset.name]
 
-    async def _fetch_many(self, datasets: Sequence[Dataset], wish: _Wish) -> FetchReport:
+    async def _fetch_many(self, datasets: Sequence[Dataset], wish: Wish) -> FetchReport:
         operation, began = next(_operations), time.perf_counter()
-        results: dict[str, FetchResult] = {}
-        errors: dict[str, Exception] = {}
+        fetching: Fetching | None = None
         is_complete = False
         self._notify(OperationStarted(operation=operation, datasets=len(datasets)))
         try:
             requests = await self._requests(operation, self._notify)
-            entries = await self._lookup_all(datasets)
-
-            async def one(dataset: Dataset) -> None:
-                try:
-                    files = await self._fetch_dataset(dataset, entries, requests, wish)
-                    results[dataset.name] = fetch_result(dataset, files)
-                    self._notify(DatasetFinished(operation=operation, dataset=dataset.name))
-                except Exception as error:  # noqa: BLE001  # whatever one dataset fails with must stop no other
-                    errors[dataset.name] = error
-                    self._notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
-
-            await self._each(datasets, one)
+            fetching = Fetching(self._resolver, self._cache, requests, (await self._open()).locks, wish)
+            await fetching.run(datasets)
             is_complete = True
         finally:
             seconds = time.perf_counter() - began
+            results, errors = ({}, {}) if fetching is None else (fetching.results, fetching.errors)
             self._notify(
                 OperationFinished(
                     operation=operation,
@@ -544,184 +521,20 @@ class AsyncCatalog:
             )
         return fetch_report(datasets, results, errors, requests=requests.sent, seconds=seconds)
 
-    async def _lookup_all(self, datasets: Sequence[Dataset]) -> dict[CacheKey, CacheEntry | None]:
-        """Read the sidecars of all single files in one hop; one that can't be read is looked up again on its own."""
-        keys = [self._target(dataset).key for dataset in datasets if not dataset.is_multi_file]
-        try:
-            return dict(zip(keys, await self._cache.lookup(keys), strict=True)) if keys else {}
-        except CacheError:
-            return {}
-
-    async def _fetch_dataset(
-        self, dataset: Dataset, entries: dict[CacheKey, CacheEntry | None], requests: Requests, wish: _Wish
-    ) -> list[FileResult]:
-        is_offline = self._config.offline if wish.offline is None else wish.offline
-        outage: StorageError | None = None
-        if not dataset.is_multi_file:
-            targets = [self._target(dataset)]
-        elif is_offline:
-            targets = await self._cached_targets(dataset)
-        else:
-            try:
-                targets, _ = await self._targets(dataset, requests)
-            except (StorageUnreachableError, ThrottledError) as error:
-                targets = await self._cached_targets(dataset)
-                if not targets or self._is_strict(wish):
-                    raise
-                outage = error
-        if not targets:
-            raise StorageUnreachableError(self._sources[dataset.name], "offline, and nothing is cached")
-        if dataset.is_multi_file:
-            requests.notify(DatasetResolved(operation=requests.operation, dataset=dataset.name, files=len(targets)))
-            keys = [target.key for target in targets]
-            entries = dict(zip(keys, await self._cache.lookup(keys), strict=True))
-        results: dict[CacheKey, FileResult] = {}
-        failures: list[Exception] = []
-
-        async def one(target: Target) -> None:
-            try:
-                if target.key in entries:
-                    entry = entries[target.key]
-                else:
-                    [entry] = await self._cache.lookup([target.key])
-                if outage is not None and entry is not None:
-                    result = _stale_result(entry, outage)
-                else:
-                    result = await self._fetch_file(target, entry, requests, wish, is_offline=is_offline)
-            except Exception as error:  # noqa: BLE001  # what is fetched of the others needs no second download
-                failures.append(error)
-                return
-            results[target.key] = result
-            requests.notify(
-                FileFinished(
-                    operation=requests.operation,
-                    dataset=dataset.name,
-                    uri=target.key.uri,
-                    action=result.action,
-                    size_bytes=result.size,
-                    bytes_downloaded=result.bytes_downloaded,
-                )
-            )
-
-        await self._each(targets, one)
-        if failures:
-            raise failures[0]
-        return [results[target.key] for target in targets]
-
-    # -- one file
-
-    async def _fetch_file(
-        self, target: Target, entry: CacheEntry | None, requests: Requests, wish: _Wish, *, is_offline: bool
-    ) -> FileResult:
-        lock = await self._lock_of(target.key)
-        must_look_again = lock.locked()
-        async with lock:
-            if must_look_again:  # somebody has just fetched it
-                [entry] = await self._cache.lookup([target.key])
-            flight = Flight(target, requests, self._cache)
-            try:
-                while True:
-                    decision = self._decide(target, entry, is_forced=wish.force, is_offline=is_offline)
-                    if isinstance(decision, Download) and await flight.wait():
-                        [entry] = await self._cache.lookup([target.key])
-                        decision = self._decide(target, entry, is_forced=wish.force, is_offline=is_offline)
-                    result = await self._carry_out(decision, target, requests, flight, wish)
-                    if result is not None:
-                        return result
-                    await flight.wait()
-                    [entry] = await self._cache.lookup([target.key])
-            finally:
-                await flight.release()
-
-    async def _carry_out(
-        self, decision: Decision, target: Target, requests: Requests, flight: Flight, wish: _Wish
-    ) -> FileResult | None:
-        """Do what was decided; None if another process is doing it, and the decision is to be made again."""
-        servable: CacheEntry | None
-        match decision:
-            case UseCached(entry, reason, because):
-                action: FetchAction = "revalidated" if because == "listing" else "cached"
-                return FileResult(entry.path, action, entry.metadata.size, 0, reason, entry.metadata.verified_by)
-            case Unavailable(reason):
-                raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
-            case Revalidate(servable, reason):
-                await flight.release()  # asking whether it is fresh needs no claim
-                known_etag = servable.metadata.etag
-            case Download(servable, reason):
-                known_etag = None
-            case _:
-                assert_never(decision)
-        try:
-            try:
-                return await self._transfer(target, servable, known_etag, reason, requests, flight)
-            except IntegrityError:
-                # What was taken over may have come wrong already, from a process that was killed before it could see.
-                if not flight.forget_partial():
-                    raise
-                return await self._transfer(target, servable, known_etag, reason, requests, flight)
-        except (StorageUnreachableError, ThrottledError) as error:
-            if servable is None or self._is_strict(wish):
-                raise
-            return _stale_result(servable, error)
-
-    async def _transfer(
-        self,
-        target: Target,
-        entry: CacheEntry | None,
-        known_etag: str | None,
-        reason: str,
-        requests: Requests,
-        flight: Flight,
-    ) -> FileResult | None:
-        async with transfer(target, known_etag, requests, self._cache, flight) as outcome:
-            if isinstance(outcome, Elsewhere):
-                return None
-            if isinstance(outcome, Staged):
-                published = await self._cache.publish(await verify(outcome, target))
-                if entry is not None and known_etag is not None:
-                    reason = "the remote has another version"
-                metadata = published.metadata
-                return FileResult(
-                    published.path,
-                    "downloaded",
-                    metadata.size,
-                    outcome.received_bytes,
-                    reason,
-                    metadata.verified_by,
-                )
-        if entry is None:
-            raise StorageError(target.key.uri, "the remote says that nothing changed, but nothing is cached")
-        if target.max_age_seconds > 0:
-            await self._cache.touch([entry])
-        return FileResult(
-            entry.path,
-            "revalidated",
-            entry.metadata.size,
-            0,
-            "the remote has the cached version",
-            entry.metadata.verified_by,
-        )
-
-    def _decide(self, target: Target, entry: CacheEntry | None, *, is_forced: bool, is_offline: bool) -> Decision:
-        age_seconds = 0.0 if entry is None else time.time() - entry.validated_at
-        return decide(target, entry, age_seconds=age_seconds, is_forced=is_forced, is_offline=is_offline)
-
-    def _is_strict(self, wish: _Wish) -> bool:
-        return (wish.on_unreachable or self._config.on_unreachable) == "raise"
-
     async def _look(self, dataset: Dataset, requests: Requests) -> tuple[list[_Look], int]:
         """See how the files of a dataset stand; returns them, and how many requests it took to list them."""
         is_offline = self._config.offline
         if dataset.is_multi_file and is_offline:
-            targets, listings = await self._cached_targets(dataset), 0
+            targets, listings = await self._resolver.cached_targets(dataset), 0
             if not targets:
-                raise StorageUnreachableError(self._sources[dataset.name], "offline, and nothing is cached")
+                raise StorageUnreachableError(self._resolver.source(dataset), "offline, and nothing is cached")
         else:
-            targets, listings = await self._targets(dataset, requests)
+            targets, listings = await self._resolver.targets(dataset, requests)
         entries = await self._cache.lookup([target.key for target in targets])
         looks: list[_Look] = []
         for target, entry in zip(targets, entries, strict=True):
-            decision = self._decide(target, entry, is_forced=False, is_offline=is_offline)
+            age_seconds = 0.0 if entry is None else time.time() - entry.validated_at
+            decision = decide(target, entry, age_seconds=age_seconds, is_forced=False, is_offline=is_offline)
             remote = target.listed
             if remote is None and isinstance(decision, Revalidate | Download):
                 remote = await requests.head(dataset.name, target.key.uri)
@@ -745,62 +558,11 @@ class AsyncCatalog:
         chosen = {self.get_dataset(name).name for name in names}
         return [dataset for dataset in self._datasets.values() if dataset.name in chosen]
 
-    def _target(self, dataset: Dataset) -> Target:
-        return target_of(dataset, self._sources[dataset.name], self._config.max_age_seconds)
-
-    async def _targets(self, dataset: Dataset, requests: Requests) -> tuple[list[Target], int]:
-        """Give the objects of a dataset, and how many requests it took to list them."""
-        if not dataset.is_multi_file:
-            return [self._target(dataset)], 0
-        source = self._sources[dataset.name]
-        return await list_targets(dataset, source, self._config.max_age_seconds, requests)
-
-    async def _matching(self, dataset: Dataset) -> list[CacheEntry]:
-        """Give what is cached of a glob or prefix dataset, in the order of the keys."""
-        is_meant = _uris_of(dataset, self._sources[dataset.name])
-        found = [entry for entry in await self._inventory() if is_meant(entry.key.uri)]
-        return sorted(found, key=lambda entry: entry.key.uri.encode(errors="surrogatepass"))
-
-    async def _cached_targets(self, dataset: Dataset) -> list[Target]:
-        """Give as the objects of a glob or prefix dataset those that are cached, where the remote can't be asked."""
-        max_age_seconds = self._target(dataset).max_age_seconds
-        return [Target(dataset.name, entry.key, None, max_age_seconds) for entry in await self._matching(dataset)]
-
-    async def _inventory(self) -> list[CacheEntry]:
-        return await self._inventory_port().entries()
-
-    def _inventory_port(self) -> CacheInventory:
-        if not isinstance(self._cache, CacheInventory):
-            raise ConfigurationError(f"{type(self._cache).__name__} keeps no inventory: see ports.CacheInventory")
-        return self._cache
-
     # -- what lives
 
     async def _requests(self, operation: int, notify: Observer) -> Requests:
         opened = await self._open()
         return Requests(opened.session, self._config, opened.limiter, notify, operation)
-
-    async def _lock_of(self, key: CacheKey) -> anyio.Lock:
-        """Give the lock of a file: within one event loop, one task at a time fetches it."""
-        locks = (await self._open()).locks
-        return locks.setdefault(key, anyio.Lock())
-
-    async def _each(self, items: Sequence[_Item], work: Callable[[_Item], Awaitable[None]]) -> None:
-        """Do the work for each item, as many at once as there may be requests."""
-        if len(items) == 1:
-            await work(items[0])
-            return
-        queue = iter(items)
-
-        async def worker() -> None:
-            for item in queue:
-                await work(item)
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(min(len(items), self._config.max_concurrency)):
-                tasks.start_soon(worker)
-        # A group whose tasks were cancelled together with this one may end without a word.
-        await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _notify(self, event: Event) -> None:
         if self._observer is None:
@@ -810,15 +572,6 @@ class AsyncCatalog:
         except Exception:
             _logger.exception("the progress observer failed and is not called any more")
             self._observer = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What a caller asks of a fetch besides the datasets."""
-
-    force: bool = False
-    offline: bool | None = None
-    on_unreachable: Literal["stale", "raise"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -836,20 +589,8 @@ def _user_cache_dir() -> str:
     return platformdirs.user_cache_dir("datacachalog", appauthor=False)
 
 
-def _uris_of(dataset: Dataset, source: str) -> Callable[[str], bool]:
-    """Give what tells whether a URI is one of the dataset's."""
-    return parse_pattern(source).matches if dataset.is_multi_file else source.__eq__
-
-
 def _silent(event: Event) -> None:
     """Tell nobody: looking is no operation."""
-
-
-def _stale_result(entry: CacheEntry, error: StorageError) -> FileResult:
-    metadata = entry.metadata
-    return FileResult(
-        entry.path, "stale", metadata.size, 0, f"the remote did not answer: {error}", metadata.verified_by
-    )
 
 
 def _file_status(look: _Look) -> FileStatus:

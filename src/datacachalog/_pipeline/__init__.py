@@ -3,5 +3,5 @@
 resolve → plan → transfer → verify → publish → report
 
 `resolve` only reads, `plan` only thinks, `transfer` makes `Staged` bytes, `verify` is the only maker of `Verified`,
-and `publish` takes nothing else. `requests` is how the stages reach the remote. Only `_catalog` knows the order.
+and `publish` takes nothing else. `requests` is how the stages reach the remote. Only `_fetching` knows the order.
 """

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._errors import StorageError
 from .._models import Dataset, DatasetStatus, FetchAction, FetchReport, FetchResult, FileMetadata, Freshness
 from ..ports import CacheEntry
 
@@ -33,6 +34,14 @@ class FileStatus:
     entry: CacheEntry | None
     remote: FileMetadata | None
     reason: str
+
+
+def stale_result(entry: CacheEntry, error: StorageError) -> FileResult:
+    """Serve the cached copy because the remote did not answer."""
+    metadata = entry.metadata
+    return FileResult(
+        entry.path, "stale", metadata.size, 0, f"the remote did not answer: {error}", metadata.verified_by
+    )
 
 
 def fetch_result(dataset: Dataset, files: Sequence[FileResult]) -> FetchResult:

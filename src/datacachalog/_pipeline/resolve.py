@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .._errors import ConfigurationError, EmptyGlobMatchError
 from .._models import Dataset, FileMetadata
-from ..ports import CacheKey
+from .._sources import canonical_source
+from ..ports import CacheEntry, CacheInventory, CacheKey, CachePort
 from .pattern import parse_pattern
 from .requests import Requests
 
@@ -65,6 +67,62 @@ async def list_targets(
     if not targets:
         raise EmptyGlobMatchError(source)
     return targets, pages
+
+
+class Resolver:
+    """What each dataset of a catalog means: its objects, their places, and what is cached of them.
+
+    Args:
+        datasets: the catalog's.
+        cache: where the copies lie.
+        max_age_seconds: of the datasets that don't have their own.
+    """
+
+    def __init__(self, datasets: Iterable[Dataset], cache: CachePort, max_age_seconds: float) -> None:
+        self._sources = {dataset.name: canonical_source(dataset.source) for dataset in datasets}
+        self._cache = cache
+        self._max_age_seconds = max_age_seconds
+
+    def source(self, dataset: Dataset) -> str:
+        """Give the one spelling of a dataset's source."""
+        return self._sources[dataset.name]
+
+    def target(self, dataset: Dataset) -> Target:
+        """Give the one object of a dataset of a single file."""
+        return target_of(dataset, self.source(dataset), self._max_age_seconds)
+
+    async def targets(self, dataset: Dataset, requests: Requests) -> tuple[list[Target], int]:
+        """Give the objects of a dataset, and how many requests it took to list them."""
+        if not dataset.is_multi_file:
+            return [self.target(dataset)], 0
+        return await list_targets(dataset, self.source(dataset), self._max_age_seconds, requests)
+
+    def is_meant(self, dataset: Dataset) -> Callable[[str], bool]:
+        """Give what tells whether a URI is one of the dataset's."""
+        source = self.source(dataset)
+        return parse_pattern(source).matches if dataset.is_multi_file else source.__eq__
+
+    async def matching(self, dataset: Dataset) -> list[CacheEntry]:
+        """Give what is cached of a glob or prefix dataset, in the order of the keys."""
+        is_meant = self.is_meant(dataset)
+        found = [entry for entry in await self.inventory.entries() if is_meant(entry.key.uri)]
+        return sorted(found, key=lambda entry: entry.key.uri.encode(errors="surrogatepass"))
+
+    async def cached_targets(self, dataset: Dataset) -> list[Target]:
+        """Give as the objects of a glob or prefix dataset those that are cached, where the remote can't be asked."""
+        max_age_seconds = self.target(dataset).max_age_seconds
+        return [Target(dataset.name, entry.key, None, max_age_seconds) for entry in await self.matching(dataset)]
+
+    @property
+    def inventory(self) -> CacheInventory:
+        """The cache, as one that can say what it holds as a whole.
+
+        Raises:
+            ConfigurationError: it can't.
+        """
+        if not isinstance(self._cache, CacheInventory):
+            raise ConfigurationError(f"{type(self._cache).__name__} keeps no inventory: see ports.CacheInventory")
+        return self._cache
 
 
 def check_places(datasets: list[Dataset]) -> None:
