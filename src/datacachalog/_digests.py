@@ -27,7 +27,7 @@ _READ_BYTES = 1024 * 1024
 class CrcFunctions(NamedTuple):
     """`update(chunk, previous)` and `combine(first, second, bytes of the second)`."""
 
-    update: Callable[[bytes, int], int]
+    update: Callable[[bytes | memoryview, int], int]
     combine: Callable[[int, int, int], int]
 
 

@@ -55,16 +55,25 @@ if hasattr(os, "register_at_fork"):
 
 
 async def to_its_end(
-    work: Coroutine[Any, Any, _Result], undo: Callable[[_Result], Awaitable[object]] | None = None
+    work: Coroutine[Any, Any, _Result],
+    undo: Callable[[_Result], Awaitable[object]] | None = None,
+    interrupt: Callable[[], object] | None = None,
 ) -> _Result:
     """Wait for work to its end, and only then be cancelled.
 
     Args:
         work: it.
         undo: gives back what the work has got, where the cancelled caller doesn't learn of it.
+        interrupt: makes the work end soon; called when the caller is cancelled.
     """
     task = asyncio.ensure_future(work)
     cancellation: asyncio.CancelledError | None = None
+    if interrupt is not None:
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancellation = error
+            interrupt()
     with anyio.CancelScope(shield=True):
         while not task.done():
             try:

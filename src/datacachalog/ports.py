@@ -6,7 +6,7 @@ tasks) belongs to the session that a catalog opens from them on its own event lo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,9 @@ class ReadResponse:
         chunks: the bytes, to be iterated once. Ends when the remote says that it is the end, which may be too early
             (the reader counts). A connection that breaks raises `StorageUnreachableError`, an object seen to change
             while it is read raises `VersionChangedError`.
+        pump: where a storage can do that: gives the same bytes instead of `chunks`, piece by piece, to a function that
+            it calls in a worker thread of its own. A piece is valid during that call only. Cancelled, it ends when the
+            call that is running has ended.
     """
 
     metadata: FileMetadata
@@ -82,6 +85,7 @@ class ReadResponse:
     stop: int
     chunks: AsyncIterator[bytes]
     is_pinnable: bool = True
+    pump: Callable[[Callable[[memoryview], None]], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +228,10 @@ class PartWriter(Protocol):
 
     async def write(self, chunks: Sequence[bytes]) -> None:
         """Append the chunks. A write that has begun is finished even when the caller is cancelled."""
+        ...
+
+    def write_here(self, piece: memoryview) -> None:
+        """Append the piece at once, and block meanwhile: to be called in a worker thread."""
         ...
 
 

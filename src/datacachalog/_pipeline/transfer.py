@@ -48,6 +48,10 @@ _PARTS_IN_FLIGHT = 16
 the budget to other objects."""
 
 
+_PROGRESS_SECONDS = 0.1
+_TOO_MANY_BYTES = "the remote sent more bytes than it had announced"
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """The bytes of one version, received and not yet verified.
@@ -179,6 +183,7 @@ class _Download:
         self._stack = stack
         self._written_bytes = 0
         self._is_pinnable = False
+        self._writers: dict[int, tuple[_Part, PartWriter]] = {}
 
     async def run(self, known_etag: str | None, *, is_ranged: bool) -> Staged | NotModified | Elsewhere:
         """Ask for the first part; then do what its answer calls for.
@@ -305,13 +310,16 @@ class _Download:
         parts += others
         stored_checksum: list[str] = []
         with _single_error():
-            async with anyio.create_task_group() as tasks:
-                for _ in range(min(_PARTS_IN_FLIGHT, len(others))):
-                    tasks.start_soon(self._receive_parts, queue, staging, metadata)
-                if len(parts) > 1 and crc_algorithm_of(metadata.checksum) is None:
-                    tasks.start_soon(self._ask_checksum, metadata, stored_checksum)
-                if first is not None:
-                    await self._receive_part(first, staging, metadata, response, connection)
+            async with anyio.create_task_group() as progress:
+                progress.start_soon(self._tell_progress)
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(min(_PARTS_IN_FLIGHT, len(others))):
+                        tasks.start_soon(self._receive_parts, queue, staging, metadata)
+                    if len(parts) > 1 and crc_algorithm_of(metadata.checksum) is None:
+                        tasks.start_soon(self._ask_checksum, metadata, stored_checksum)
+                    if first is not None:
+                        await self._receive_part(first, staging, metadata, response, connection)
+                progress.cancel_scope.cancel()
         # A group whose tasks were cancelled together with this one may end without a word.
         await anyio.lowlevel.checkpoint_if_cancelled()
         value = 0
@@ -382,18 +390,35 @@ class _Download:
                 assert_never(outcome)
 
     async def _pump(self, part: _Part, response: ReadResponse, writer: PartWriter) -> None:
-        """Write the chunks as they come, a megabyte a call. What came before a break is written too."""
+        """Write the bytes as they come. What came before a break is written too."""
+        if response.pump is None:
+            await self._write_chunks(part, response, writer)
+        else:
+
+            def write(piece: memoryview) -> None:
+                if writer.segment.stop + len(piece) > response.stop:
+                    raise VersionChangedError(_TOO_MANY_BYTES)
+                writer.write_here(piece)
+
+            self._writers[part.start] = (part, writer)
+            try:
+                await response.pump(write)
+            finally:
+                del self._writers[part.start]
+                self._advance(part, writer)
+        self._check_end(part.position, response.stop)
+
+    async def _write_chunks(self, part: _Part, response: ReadResponse, writer: PartWriter) -> None:
+        """Write the chunks, a megabyte a call."""
         pending: list[bytes] = []
         pending_bytes = 0
 
         async def flush() -> None:
             nonlocal pending, pending_bytes
             if part.position + pending_bytes > response.stop:
-                raise VersionChangedError("the remote sent more bytes than it had announced")
+                raise VersionChangedError(_TOO_MANY_BYTES)
             await writer.write(pending)
-            part.position, part.crc = writer.segment.stop, writer.segment.crc
-            self.received_bytes += pending_bytes
-            self._notify_advanced(pending_bytes)
+            self._advance(part, writer)
             pending, pending_bytes = [], 0
 
         try:
@@ -406,7 +431,22 @@ class _Download:
             await flush()
             raise
         await flush()
-        self._check_end(part.position, response.stop)
+
+    def _advance(self, part: _Part, writer: PartWriter) -> None:
+        """Count what is written of a part by now."""
+        segment = writer.segment
+        more_bytes = segment.stop - part.position
+        part.position, part.crc = segment.stop, segment.crc
+        self.received_bytes += more_bytes
+        if more_bytes:
+            self._notify_advanced(more_bytes)
+
+    async def _tell_progress(self) -> None:
+        """Count, now and then, what threads have written."""
+        while True:
+            await anyio.sleep(_PROGRESS_SECONDS)
+            for part, writer in list(self._writers.values()):
+                self._advance(part, writer)
 
     async def _ask_checksum(self, metadata: FileMetadata, stored_checksum: list[str]) -> None:
         """Ask for the checksum of the whole object, which S3 doesn't give with a part of it."""
@@ -428,7 +468,7 @@ class _Download:
                 self._target.key.uri, f"the answer ended {stop - position:,} bytes before it should have"
             )
         if position > stop:
-            raise VersionChangedError("the remote sent more bytes than it had announced")
+            raise VersionChangedError(_TOO_MANY_BYTES)
 
     def _notify_started(self, metadata: FileMetadata) -> None:
         self._written_bytes = 0

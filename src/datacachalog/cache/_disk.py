@@ -18,7 +18,7 @@ def create(path: str) -> FileIO:
     return FileIO(path, "xb")
 
 
-def write_all(file: FileIO, chunks: Sequence[bytes]) -> None:
+def write_all(file: FileIO, chunks: Sequence[bytes | memoryview]) -> None:
     """Append all the bytes.
 
     An unbuffered write may take fewer bytes than it was given, when the disk is nearly full, say (write(2)): then the

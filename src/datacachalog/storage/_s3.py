@@ -1,20 +1,25 @@
-"""How are objects read from S3, and from what speaks like it? Through aiobotocore, one request a call.
+"""How are objects read from S3, and from what speaks like it? One request a call, the short way where there is one.
 
-The client is made at the first request, in a worker thread: importing botocore and reading its models takes up to a
-second, and nothing may stop the event loop that long. botocore's own retries are off: the pipeline retries, in one
-place and for every storage, and counts what it sends.
+What finds out where a bucket is, and with whose credentials, is aiobotocore's client. It is made when it is first
+needed, in a worker thread: importing botocore and reading its models takes up to a second, and nothing may stop the
+event loop that long. Where it isn't needed (`_s3_settings`) it is not made at all. botocore's own retries are off: the
+pipeline retries, in one place and for every storage, and counts what it sends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import anyio
+import anyio.to_thread
 
 from .._config import CatalogConfig
 from .._digests import parse_digest
@@ -31,7 +36,11 @@ from ..ports import (
     ReadResponse,
     VersionChanged,
 )
+from ._bulk import BulkAnswer
+from ._connections import Answer
 from ._s3_failures import error_of_answer, s3_failures
+from ._s3_settings import certain_settings
+from ._s3_wire import Wire, error_fields
 
 _CHECKSUM_FIELDS = {
     "ChecksumCRC64NVME": "crc64nvme",
@@ -46,7 +55,21 @@ _HEADER_OF_ARGUMENT = {
     "IfNoneMatch": "if-none-match",
     "RequestPayer": "x-amz-request-payer",
 }
+_FIELD_OF_HEADER = {
+    "content-range": "ContentRange",
+    "etag": "ETag",
+    "x-amz-version-id": "VersionId",
+    "x-amz-checksum-type": "ChecksumType",
+    "x-amz-checksum-crc64nvme": "ChecksumCRC64NVME",
+    "x-amz-checksum-crc32c": "ChecksumCRC32C",
+    "x-amz-checksum-crc32": "ChecksumCRC32",
+    "x-amz-checksum-sha256": "ChecksumSHA256",
+    "x-amz-checksum-sha1": "ChecksumSHA1",
+    "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
+}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_LONG_BYTES = 1024 * 1024  # a thread of its own costs as much as a tenth of that on the event loop
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
     304: NotModified(),
     412: VersionChanged(),
@@ -103,20 +126,25 @@ class S3Storage:
     @asynccontextmanager
     async def connect(self, config: CatalogConfig) -> AsyncIterator[S3Session]:
         """Open a way to the store; nothing is sent, nor botocore imported, before the first request."""
-        async with AsyncExitStack() as stack:
-            yield S3Session(self, config, stack)
+        wire = Wire(config)
+        try:
+            async with AsyncExitStack() as stack:
+                yield S3Session(self, config, stack, wire)
+        finally:
+            wire.close()
 
 
 class S3Session:
     """An open way to S3, on one event loop; its client is made at the first request."""
 
-    def __init__(self, storage: S3Storage, config: CatalogConfig, stack: AsyncExitStack) -> None:
+    def __init__(self, storage: S3Storage, config: CatalogConfig, stack: AsyncExitStack, wire: Wire) -> None:
         self._storage = storage
         self._config = config
         self._stack = stack
+        self._wire = wire
         self._lock = anyio.Lock()
         self._client: Any = None
-        self._wire: Any = None
+        self._is_begun = False
 
     async def head(self, uri: str, *, version_id: str | None = None) -> FileMetadata:
         """Ask what the object is (HeadObject), with the checksum that S3 has stored for it.
@@ -126,16 +154,20 @@ class S3Session:
             InvalidSourceError: not an S3 URI.
         """
         arguments = self._arguments(uri, version_id)
-        client = await self._connected(uri)
         with s3_failures(uri):
             sent = await self._send("HEAD", arguments)
             if sent is None:
+                client = await self._connected(uri)
+                self._wire.watch(arguments["Bucket"], arguments["Key"])
                 answer = await client.head_object(**arguments, ChecksumMode="ENABLED")
-            elif sent.status == 200:
-                answer = sent.fields
-            else:
-                raise error_of_answer(uri, sent.fields)
-            return _metadata(answer, size=answer["ContentLength"], is_whole=True)
+                return _metadata(answer, size=answer["ContentLength"], is_whole=True)
+            try:
+                if sent.head.status != 200:
+                    raise error_of_answer(uri, await error_fields(sent))
+                fields = _fields(sent.head.headers)
+                return _metadata(fields, size=fields["ContentLength"], is_whole=True)
+            finally:
+                sent.close()
 
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
@@ -153,35 +185,40 @@ class S3Session:
             arguments["IfMatch"] = f'"{request.if_match}"'
         if request.if_none_match is not None:
             arguments["IfNoneMatch"] = f'"{request.if_none_match}"'
-        client = await self._connected(request.uri)
-        import botocore.exceptions  # loaded by now
-
-        outcome: ReadOutcome | None = None
+        is_long = request.stop is not None and request.start > 0 and request.stop - request.start > _LONG_BYTES
         body: Any = None
         try:
             with s3_failures(request.uri):
-                sent = await self._send("GET", arguments)
-                if sent is not None:
-                    body = sent.response
-                    outcome = _OUTCOME_OF_STATUS.get(sent.status)
-                    if sent.status in (200, 206):
-                        outcome = _response(request, sent.fields, body)
-                    elif outcome is None:
-                        raise error_of_answer(request.uri, sent.fields)
+                sent = await self._send("GET", arguments, is_long=is_long)
+                if sent is None:
+                    outcome, body = await self._ask_client(request, arguments)
                 else:
-                    try:
-                        answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
-                    except botocore.exceptions.ClientError as error:
-                        outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
-                        if outcome is None:
-                            raise
-                    else:
-                        body = answer["Body"].raw_stream
-                        outcome = _response(request, answer, body)
+                    body = sent
+                    outcome = await _outcome(request, sent)
             yield outcome
         finally:
             if body is not None:
-                body.close()  # gives a connection back to the pool only if everything was read
+                body.close()  # keeps the connection only if everything was read
+
+    async def _ask_client(self, request: ReadRequest, arguments: Mapping[str, Any]) -> tuple[ReadOutcome, Any]:
+        """Ask the general way; gives the body to be closed too."""
+        client = await self._connected(request.uri)
+        import botocore.exceptions  # loaded by now
+
+        self._wire.watch(arguments["Bucket"], arguments["Key"])
+        try:
+            answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
+        except botocore.exceptions.ClientError as error:
+            outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
+            if outcome is None:
+                raise
+            return outcome, None
+        body = answer["Body"].raw_stream
+        try:
+            return _response(answer, _chunks(request.uri, body.content.readany)), body
+        except BaseException:
+            body.close()
+            raise
 
     async def list_page(self, prefix: str, *, token: str | None = None) -> ListPage:
         """List up to 1000 objects (ListObjectsV2).
@@ -219,14 +256,35 @@ class S3Session:
             arguments["RequestPayer"] = "requester"
         return arguments
 
-    async def _send(self, method: str, arguments: Mapping[str, Any]) -> Any:
-        """Send a request the short way (`_s3_wire`); None if it is for the client to send."""
-        self._wire.watch(arguments["Bucket"], arguments["Key"])
+    async def _send(
+        self, method: str, arguments: Mapping[str, Any], *, is_long: bool = False
+    ) -> Answer | BulkAnswer | None:
+        """Send a request the short way; None if it is for the client to send."""
         if self._storage.server_side_encryption:
             return None
+        if not self._is_begun:
+            await self._begin()
         headers = {"x-amz-checksum-mode": "ENABLED"}
         headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
-        return await self._wire.send(method, arguments["Bucket"], arguments["Key"], arguments.get("VersionId"), headers)
+        query = {"versionId": arguments["VersionId"]} if "VersionId" in arguments else {}
+        return await self._wire.send(method, arguments["Bucket"], arguments["Key"], query, headers, is_long=is_long)
+
+    async def _begin(self) -> None:
+        """See whether the settings leave anything for the client to find out."""
+        storage = self._storage
+        if storage.profile is None and storage.session is None:
+            settings = await anyio.to_thread.run_sync(
+                lambda: certain_settings(
+                    endpoint_url=storage.endpoint_url,
+                    region=storage.region,
+                    is_anonymous=storage.anonymous,
+                    addressing_style=storage.addressing_style,
+                    environment=os.environ,
+                )
+            )
+            if settings is not None and not self._is_begun:
+                self._wire.take_settings(settings)
+        self._is_begun = True
 
     async def _connected(self, uri: str) -> Any:
         if self._client is None:
@@ -234,8 +292,9 @@ class S3Session:
                 if self._client is None:
                     # Left to itself when cancelled: credentials may be looked for where nobody answers.
                     # The client holds no connection before its first request, so nothing leaks.
-                    client, self._wire = await in_daemon_thread(lambda: self._make_client(uri))
+                    client, *findings = await in_daemon_thread(lambda: self._make_client(uri))
                     self._stack.push_async_exit(client)
+                    self._wire.take_client(client, *findings)
                     self._client = client
         return self._client
 
@@ -250,19 +309,8 @@ class S3Session:
             with forks_held_back():
                 import botocore
                 from aiobotocore.config import AioConfig
-                from aiobotocore.httpsession import AIOHTTPSession
                 from aiobotocore.session import AioSession
-
-                from ._s3_wire import Wire
-
-            http_sessions: list[Any] = []
-
-            class HttpSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
-                """The client's own HTTP session, which the short way is to send through too."""
-
-                def __init__(self, *args: Any, **kwargs: Any) -> None:
-                    super().__init__(*args, **kwargs)
-                    http_sessions.append(self)
+                from botocore.utils import get_environ_proxies
 
             storage, config = self._storage, self._config
             session = storage.session or AioSession(profile=storage.profile)
@@ -274,7 +322,6 @@ class S3Session:
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 user_agent_extra="datacachalog",
-                http_session_cls=HttpSession,
                 s3={"addressing_style": storage.addressing_style},
                 **({"signature_version": botocore.UNSIGNED} if storage.anonymous else {}),
             )
@@ -285,7 +332,13 @@ class S3Session:
                 )
                 client = await context.__aenter__()
                 credentials = None if storage.anonymous else await session.get_credentials()
-                return client, Wire(client, http_sessions[-1], credentials)
+                own, ca_bundle = client.meta.config, session.get_config_variable("ca_bundle")
+
+                def proxies_of(url: str) -> object:
+                    # A certificate of the client's own is another thing that only the client presents.
+                    return own.client_cert or (get_environ_proxies(url) if own.proxies is None else own.proxies)
+
+                return client, credentials, ca_bundle, proxies_of
 
             async def make_if_credentials_are_near() -> Any:
                 if not storage.anonymous and await session.get_credentials() is None:
@@ -294,11 +347,11 @@ class S3Session:
 
             try:
                 # Only credentials that come over the network make this wait; only then it takes an event loop.
-                client, wire = _run_without_waiting(make_if_credentials_are_near()) or asyncio.run(make())
+                client, *findings = _run_without_waiting(make_if_credentials_are_near()) or asyncio.run(make())
             except ValueError as error:  # "Invalid endpoint: …"
                 raise ConfigurationError(str(error)) from error
             client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
-            return client, wire
+            return client, *findings
 
 
 def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -335,7 +388,35 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _response(request: ReadRequest, answer: Mapping[str, Any], body: Any) -> ReadResponse:
+async def _outcome(request: ReadRequest, sent: Answer | BulkAnswer) -> ReadOutcome:
+    """Say what an answer means.
+
+    Raises:
+        DatacachalogError: a refusal.
+        ValueError: it can't be understood.
+    """
+    head = sent.head
+    if head.status not in (200, 206):
+        outcome = _OUTCOME_OF_STATUS.get(head.status)
+        if outcome is None:
+            raise error_of_answer(request.uri, await error_fields(sent))
+        return outcome
+    fields = _fields(head.headers)
+    if isinstance(sent, Answer):
+        return _response(fields, _chunks(request.uri, sent.read))
+
+    async def pump(sink: Callable[[memoryview], None]) -> None:
+        with s3_failures(request.uri):
+            await sent.pump(sink)
+
+    return _response(fields, _pumped(request.uri, sent), pump)
+
+
+def _response(
+    answer: Mapping[str, Any],
+    chunks: AsyncIterator[bytes],
+    pump: Callable[[Callable[[memoryview], None]], Awaitable[None]] | None = None,
+) -> ReadResponse:
     content_range = answer.get("ContentRange")
     if content_range is None:
         start, stop, size = 0, answer["ContentLength"], answer["ContentLength"]
@@ -345,18 +426,49 @@ def _response(request: ReadRequest, answer: Mapping[str, Any], body: Any) -> Rea
         raise ValueError(f"Content-Range {content_range!r} can't be read (RFC 9110, section 14.4)")
     metadata = _metadata(answer, size=size, is_whole=stop - start == size)
     is_pinnable = not (answer.get("ETag") or "").startswith("W/")
-    return ReadResponse(metadata, start, stop, _chunks(request.uri, body), is_pinnable)
+    return ReadResponse(metadata, start, stop, chunks, is_pinnable, pump)
 
 
-async def _chunks(uri: str, body: Any) -> AsyncIterator[bytes]:
+async def _chunks(uri: str, read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
     """Give the bytes as they come: what the socket had, without joining or slicing."""
-    content = body.content
     while True:
         with s3_failures(uri):
-            chunk = await content.readany()
+            chunk = await read()
         if not chunk:
             return
         yield chunk
+
+
+async def _pumped(uri: str, sent: BulkAnswer) -> AsyncIterator[bytes]:
+    """Give the bytes of a long answer to one who wants them in memory: all of them at once."""
+    pieces: list[bytes] = []
+    with s3_failures(uri):
+        await sent.pump(lambda piece: pieces.append(bytes(piece)))
+    for piece in pieces:
+        yield piece
+
+
+def _fields(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Give the answer's headers by botocore's names for them."""
+    fields: dict[str, Any] = {field: headers[header] for header, field in _FIELD_OF_HEADER.items() if header in headers}
+    fields["ContentLength"] = int(headers["content-length"])
+    if "last-modified" in headers:
+        fields["LastModified"] = _http_date(headers["last-modified"])
+    return fields
+
+
+_MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
+
+
+def _http_date(text: str) -> datetime:
+    """Read a date of HTTP (RFC 9110, section 5.6.7): the form that everybody sends by its places, any other by rule."""
+    if len(text) == 29 and text.endswith(" GMT") and text[8:11] in _MONTHS:
+        numbers = text[12:16], text[5:7], text[17:19], text[20:22], text[23:25]
+        if all(map(str.isdigit, numbers)):
+            year, day, hour, minute, second = map(int, numbers)
+            return datetime(year, _MONTHS[text[8:11]], day, hour, minute, second, tzinfo=UTC)
+    return parsedate_to_datetime(text)
 
 
 def _metadata(answer: Mapping[str, Any], *, size: int, is_whole: bool) -> FileMetadata:

@@ -6,6 +6,7 @@ Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html for
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from .._errors import (
     VersionNotFoundError,
     redact_uri,
 )
+from ._http1 import HttpError
 
 _THROTTLED = frozenset(
     {
@@ -72,54 +74,71 @@ _URL = re.compile(r"""https?://[^\s"'<>]+""")
 
 @contextmanager
 def s3_failures(uri: str) -> Iterator[None]:
-    """Map what botocore, aiohttp and the network raise. The first use imports them: make it in a worker thread.
+    """Map what botocore, aiohttp and the network raise.
 
     Raises:
         StorageError: or below, by what the remote said.
         InvalidSourceError: a bucket name or key that S3 can't have.
         ConfigurationError: settings that botocore refuses.
     """
-    import aiohttp
-    import botocore.exceptions as boto
-    from botocore.parsers import ResponseParserError
-
     try:
         yield
     except DatacachalogError:
         raise
-    except boto.ClientError as error:
-        raise error_of_answer(uri, error.response) from error
-    except (
-        boto.NoCredentialsError,
-        boto.PartialCredentialsError,
-        boto.CredentialRetrievalError,
-        boto.TokenRetrievalError,
-        boto.SSOError,
-        boto.ProfileNotFound,
-        boto.NoAuthTokenError,
-    ) as error:
-        hint = "log in or set a profile, S3Storage(profile=…), or S3Storage(anonymous=True) for public data"
-        raise CredentialsError(uri, _text(error), hint=hint) from error
-    except (
-        boto.HTTPClientError,
-        boto.ConnectionError,
-        aiohttp.ClientError,
-        TimeoutError,
-        OSError,
-    ) as error:
-        raise StorageUnreachableError(
-            uri, _text(error) or type(error).__name__, hint="check the network and the endpoint"
-        ) from error
-    except boto.ParamValidationError as error:
-        raise InvalidSourceError(uri, _text(error)) from error
-    except boto.BotoCoreError as error:
-        raise ConfigurationError(f"{redact_uri(uri)}: {_text(error)}") from error
-    except (ResponseParserError, ValueError, LookupError) as error:
-        raise StorageUnreachableError(
+    except Exception as error:
+        mapped = _botocores_failure(uri, error) if "botocore" in sys.modules else None
+        mapped = mapped or _failure(uri, error)
+        if mapped is None:
+            raise
+        raise mapped from error
+
+
+def _failure(uri: str, error: Exception) -> DatacachalogError | None:
+    """Say what an error of the network means, or of an answer that isn't one."""
+    if isinstance(error, ValueError | LookupError | HttpError):
+        return StorageUnreachableError(
             uri,
             f"what answered can't be understood as S3: {_text(error)}",
             hint="check the endpoint, and whether a proxy or a login page answers in its place",
-        ) from error
+        )
+    if isinstance(error, OSError):
+        return StorageUnreachableError(
+            uri, _text(error) or type(error).__name__, hint="check the network and the endpoint"
+        )
+    return None
+
+
+def _botocores_failure(uri: str, error: Exception) -> DatacachalogError | None:
+    """Say what an error of botocore or aiohttp means; both are imported by now."""
+    import aiohttp
+    import botocore.exceptions as boto
+    from botocore.parsers import ResponseParserError
+
+    match error:
+        case boto.ClientError():
+            return error_of_answer(uri, error.response)
+        case (
+            boto.NoCredentialsError()
+            | boto.PartialCredentialsError()
+            | boto.CredentialRetrievalError()
+            | boto.TokenRetrievalError()
+            | boto.SSOError()
+            | boto.ProfileNotFound()
+            | boto.NoAuthTokenError()
+        ):
+            hint = "log in or set a profile, S3Storage(profile=…), or S3Storage(anonymous=True) for public data"
+            return CredentialsError(uri, _text(error), hint=hint)
+        case boto.HTTPClientError() | boto.ConnectionError() | aiohttp.ClientError():
+            hint = "check the network and the endpoint"
+            return StorageUnreachableError(uri, _text(error) or type(error).__name__, hint=hint)
+        case boto.ParamValidationError():
+            return InvalidSourceError(uri, _text(error))
+        case boto.BotoCoreError():
+            return ConfigurationError(f"{redact_uri(uri)}: {_text(error)}")
+        case ResponseParserError():
+            return _failure(uri, ValueError(_text(error)))
+        case _:
+            return None
 
 
 def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
