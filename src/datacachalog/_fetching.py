@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -18,14 +19,17 @@ from ._errors import CacheError, IntegrityError, StorageError, StorageUnreachabl
 from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinished
 from ._models import Dataset, FetchAction, FetchResult
 from ._pipeline.flight import Flight
+from ._pipeline.lane import HandedBack, Lane, Published, lane_of
 from ._pipeline.plan import Decision, Download, Revalidate, Unavailable, UseCached, decide
 from ._pipeline.report import FileResult, fetch_result, stale_result
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, Target
-from ._pipeline.transfer import Elsewhere, Staged, transfer
+from ._pipeline.transfer import Begun, Elsewhere, Staged, tell_received, transfer
 from ._pipeline.verify import verify
 from ._pipeline.workers import each
-from .ports import CacheEntry, CacheKey, CachePort
+from .ports import CacheEntry, CacheKey, CachePort, NotModified
+
+_CHANGED = "the remote has another version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Fetching:
         self._at_once = config.max_concurrency
         self._is_forced = wish.force
         self._is_offline = config.offline if wish.offline is None else wish.offline
+        self._lane: Lane | None = None
         self._is_strict = (wish.on_unreachable or config.on_unreachable) == "raise"
 
     async def run(self, datasets: Sequence[Dataset]) -> None:
@@ -82,7 +87,11 @@ class Fetching:
                 self.errors[dataset.name] = error
                 notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
 
-        await each(datasets, one, at_once=self._at_once)
+        async with AsyncExitStack() as stack:
+            lane = None if self._is_offline else lane_of(self._requests.session, self._cache, self._requests)
+            if lane is not None:
+                self._lane = await stack.enter_async_context(lane)
+            await each(datasets, one, at_once=self._at_once)
 
     async def _lookup_all(self, datasets: Sequence[Dataset]) -> dict[CacheKey, CacheEntry | None]:
         """Read the sidecars of all single files in one hop; one that can't be read is looked up again on its own."""
@@ -155,21 +164,54 @@ class Fetching:
             if must_look_again:  # somebody has just fetched it
                 [entry] = await self._cache.lookup([target.key])
             flight = Flight(target, self._requests, self._cache)
+            decision = self._decide(target, entry)
+            begun = Begun()
             try:
+                if self._lane is not None and isinstance(decision, Download | Revalidate):
+                    outcome = await self._send_down(self._lane, decision, target, flight)
+                    if isinstance(outcome, FileResult):
+                        return outcome
+                    begun = outcome
                 while True:
-                    decision = self._decide(target, entry)
-                    if isinstance(decision, Download) and await flight.wait():
-                        [entry] = await self._cache.lookup([target.key])
+                    if begun.answer is None and isinstance(decision, Download):
+                        await flight.wait()
+                        [entry] = await self._cache.lookup([target.key])  # somebody may have published it just now
                         decision = self._decide(target, entry)
-                    result = await self._carry_out(decision, target, flight)
+                    result = await self._carry_out(decision, target, flight, begun)
                     if result is not None:
                         return result
+                    begun = Begun()
                     await flight.wait()
                     [entry] = await self._cache.lookup([target.key])
+                    decision = self._decide(target, entry)
             finally:
+                if begun.answer is not None:
+                    begun.answer.close()
                 await flight.release()
 
-    async def _carry_out(self, decision: Decision, target: Target, flight: Flight) -> FileResult | None:
+    async def _send_down(
+        self, lane: Lane, decision: Download | Revalidate, target: Target, flight: Flight
+    ) -> FileResult | Begun:
+        """Bring a file the short way; or tell what was begun there."""
+        is_download = isinstance(decision, Download)
+        entry = decision.servable if isinstance(decision, Download) else decision.entry
+        known_etag = None if is_download or entry is None else entry.metadata.etag
+        outcome = await lane.fetch(target, known_etag, must_claim=is_download)
+        match outcome:
+            case Published(published, received_bytes):
+                reason = decision.reason if is_download else _CHANGED
+                tell_received(self._requests, target, published.metadata.size)
+                return _downloaded(published, received_bytes, reason)
+            case NotModified():
+                return await self._revalidated(target, entry)
+            case HandedBack(answer, failure, claim):
+                if claim is not None:
+                    flight.adopt(claim)
+                return Begun(answer, failure)
+            case _:
+                assert_never(outcome)
+
+    async def _carry_out(self, decision: Decision, target: Target, flight: Flight, begun: Begun) -> FileResult | None:
         """Do what was decided; None if another process is doing it, and the decision is to be made again."""
         servable: CacheEntry | None
         match decision:
@@ -187,12 +229,12 @@ class Fetching:
                 assert_never(decision)
         try:
             try:
-                return await self._transfer(target, servable, known_etag, reason, flight)
+                return await self._transfer(target, servable, known_etag, reason, flight, begun)
             except IntegrityError:
                 # What was taken over may have come wrong already, from a process that was killed before it could see.
                 if not flight.forget_partial():
                     raise
-                return await self._transfer(target, servable, known_etag, reason, flight)
+                return await self._transfer(target, servable, known_etag, reason, flight, Begun())
         except (StorageUnreachableError, ThrottledError) as error:
             if servable is None or self._is_strict:
                 raise
@@ -205,36 +247,31 @@ class Fetching:
         known_etag: str | None,
         reason: str,
         flight: Flight,
+        begun: Begun,
     ) -> FileResult | None:
-        async with transfer(target, known_etag, self._requests, self._cache, flight) as outcome:
+        async with transfer(target, known_etag, self._requests, self._cache, flight, begun) as outcome:
             if isinstance(outcome, Elsewhere):
                 return None
             if isinstance(outcome, Staged):
                 published = await self._cache.publish(await verify(outcome, target))
                 if entry is not None and known_etag is not None:
-                    reason = "the remote has another version"
-                metadata = published.metadata
-                return FileResult(
-                    published.path,
-                    "downloaded",
-                    metadata.size,
-                    outcome.received_bytes,
-                    reason,
-                    metadata.verified_by,
-                )
+                    reason = _CHANGED
+                return _downloaded(published, outcome.received_bytes, reason)
+        return await self._revalidated(target, entry)
+
+    async def _revalidated(self, target: Target, entry: CacheEntry | None) -> FileResult:
         if entry is None:
             raise StorageError(target.key.uri, "the remote says that nothing changed, but nothing is cached")
         if target.max_age_seconds > 0:
             await self._cache.touch([entry])
-        return FileResult(
-            entry.path,
-            "revalidated",
-            entry.metadata.size,
-            0,
-            "the remote has the cached version",
-            entry.metadata.verified_by,
-        )
+        reason = "the remote has the cached version"
+        return FileResult(entry.path, "revalidated", entry.metadata.size, 0, reason, entry.metadata.verified_by)
 
     def _decide(self, target: Target, entry: CacheEntry | None) -> Decision:
         age_seconds = 0.0 if entry is None else time.time() - entry.validated_at
         return decide(target, entry, age_seconds=age_seconds, is_forced=self._is_forced, is_offline=self._is_offline)
+
+
+def _downloaded(published: CacheEntry, received_bytes: int, reason: str) -> FileResult:
+    metadata = published.metadata
+    return FileResult(published.path, "downloaded", metadata.size, received_bytes, reason, metadata.verified_by)

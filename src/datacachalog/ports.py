@@ -147,6 +147,45 @@ class StorageSession(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ThreadedAnswer:
+    """An answer that a worker thread got.
+
+    Args:
+        outcome: what it says. The bytes of a `ReadResponse` can still be had from the event loop, instead of `take`.
+        take: gives the bytes, piece by piece, to a function that it calls in this thread. A piece is valid during that
+            call only. Raises what `ReadResponse.chunks` raises.
+        close: gives the connection back, or up if bytes are still to come. To be called once, in any thread.
+        wait_seconds: how long nothing happened but waiting for the remote.
+    """
+
+    outcome: ReadOutcome
+    take: Callable[[Callable[[memoryview], None]], None]
+    close: Callable[[], None]
+    wait_seconds: float = 0.0
+
+
+class ThreadedReads(Protocol):
+    """Reads objects in worker threads, without the event loop; several at once."""
+
+    def ask(self, request: ReadRequest) -> ThreadedAnswer | None:
+        """Send one read, and block until its answer has begun; None if it has to be asked from the event loop."""
+        ...
+
+    def interrupt(self) -> None:
+        """End, from another thread, all that is being asked or taken."""
+        ...
+
+
+@runtime_checkable
+class ThreadedSession(Protocol):
+    """A session whose objects worker threads can read by themselves: what makes many small ones cheap."""
+
+    async def threaded(self, uri: str) -> ThreadedReads | None:
+        """Give what reads objects beside this one (of the same bucket, say) for the moment; None if nothing does."""
+        ...
+
+
 class StoragePort(Protocol):
     """A place where objects are, as settings."""
 
@@ -349,4 +388,25 @@ class ClaimsPort(Protocol):
 
     async def release(self, claim: Claim) -> None:
         """Give a claim back."""
+        ...
+
+
+@runtime_checkable
+class ThreadedCache(Protocol):
+    """A cache that worker threads can use by themselves, without the event loop; every method blocks."""
+
+    def claim_here(self, key: CacheKey) -> Claim | Busy:
+        """Claim a file, without waiting for who has it."""
+        ...
+
+    def release_here(self, claim: Claim) -> None:
+        """Give a claim back."""
+        ...
+
+    def find_here(self, key: CacheKey) -> CacheEntry | None:
+        """Look a file up; None if there is no good copy."""
+        ...
+
+    def publish_here(self, verified: Verified) -> CacheEntry:
+        """Put bytes that are in memory in their place."""
         ...

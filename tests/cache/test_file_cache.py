@@ -212,7 +212,7 @@ async def test_g1_sidecar_of_another_object_is_a_miss(cache):
         f"{STATE}/meta",
         f"{STATE}/meta/bucket",
         f"{STATE}/meta/bucket/dir",
-        f"{STATE}/partial",
+        f"{STATE}/new",
     ],
 )
 @pytest.mark.parametrize("is_dangling", [False, True])
@@ -227,6 +227,21 @@ async def test_g8_nothing_is_written_through_a_planted_link(cache, tmp_path, pla
     with pytest.raises(UnsafePathError, match="link"):
         await publish(cache)
     assert (not is_dangling, []) == (outside.exists(), list(outside.rglob("*")))
+
+
+@pytest.mark.parametrize("replaced", ["bucket", "bucket/dir", f"{STATE}/meta/bucket", f"{STATE}/new"])
+async def test_g8_a_directory_that_has_become_a_link_is_not_written_through(cache, tmp_path, replaced):
+    """A directory that was good a moment ago is looked at again."""
+    await publish(cache)
+    outside = tmp_path / "outside"
+    (cache.cache_dir / replaced).rename(outside)
+    before = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
+    (cache.cache_dir / replaced).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "dir").mkdir(parents=True)
+    with pytest.raises(UnsafePathError, match="link"):
+        await publish(cache)
+    found = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
+    assert (before, ["dir"]) == (found, [path.name for path in (tmp_path / "elsewhere").rglob("*")])
 
 
 @pytest.mark.parametrize("planted", [STATE, f"{STATE}/partial"])

@@ -55,6 +55,10 @@ class Flight:
             pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
         return has_waited
 
+    def adopt(self, claim: Claim) -> None:
+        """Go on with a claim that was taken for this call."""
+        self.claim, self._is_held = claim, True
+
     def forget_partial(self) -> bool:
         """Go on with nothing that an earlier attempt has left; whether there was such a thing."""
         had_partial = self.claim.resumable_etag is not None

@@ -40,6 +40,17 @@ class Requests:
         self._session = session
         self._limiter = limiter
 
+    @property
+    def session(self) -> StorageSession:
+        """The way to the remote itself, for who counts and takes a place by himself."""
+        return self._session
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Take a place in the budget, for a request that is sent otherwise."""
+        async with self._limiter:
+            yield
+
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
         """Send one read, once. It takes its place in the budget until the context is left."""
@@ -68,11 +79,27 @@ class Requests:
 
         return await self.retried(dataset, prefix, once)
 
-    async def retried(self, dataset: str, uri: str, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Try until it works, or `retries` further tries have failed because the remote did not answer."""
+    async def retried(
+        self,
+        dataset: str,
+        uri: str,
+        attempt: Callable[[], Awaitable[_Result]],
+        failure: StorageUnreachableError | ThrottledError | None = None,
+    ) -> _Result:
+        """Try until it works, or `retries` further tries have failed because the remote did not answer.
+
+        Args:
+            dataset: whose request it is.
+            uri: the object.
+            attempt: sends the request.
+            failure: of a first try that was made already.
+        """
         tries = 0
         while True:
             try:
+                if failure is not None:
+                    error, failure = failure, None
+                    raise error
                 return await attempt()
             except (StorageUnreachableError, ThrottledError) as error:
                 tries += 1

@@ -27,10 +27,12 @@ from ..ports import (
     NotModified,
     PartWriter,
     RangeNotSatisfiable,
+    ReadOutcome,
     ReadRequest,
     ReadResponse,
     Segment,
     Staging,
+    ThreadedAnswer,
     VersionChanged,
     VersionChangedError,
 )
@@ -40,8 +42,11 @@ from .requests import Requests
 from .resolve import Target
 
 _WRITE_BYTES = 1024 * 1024
-"""How much is gathered before it is written: one worker-thread call a megabyte. Also the largest object that is kept in
-memory until it is published, so memory is bounded by requests in flight times this."""
+"""How much is gathered before it is written: one worker-thread call a megabyte."""
+
+SMALL_BYTES = 1024 * 1024
+"""The largest object that is kept in memory until it is published, so memory is bounded by requests in flight times
+this."""
 
 _PARTS_IN_FLIGHT = 16
 """How many parts of one object are asked for at once: enough to fill a line of 30 ms, few enough to leave the rest of
@@ -88,9 +93,22 @@ class _BrokenError(VersionChangedError):
         self.error = error
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What was done before the transfer began.
+
+    Args:
+        answer: to the first request, its bytes still to come.
+        failure: of the first request.
+    """
+
+    answer: ThreadedAnswer | None = None
+    failure: StorageUnreachableError | ThrottledError | None = None
+
+
 @asynccontextmanager
 async def transfer(
-    target: Target, known_etag: str | None, requests: Requests, cache: CachePort, flight: Flight
+    target: Target, known_etag: str | None, requests: Requests, cache: CachePort, flight: Flight, begun: Begun
 ) -> AsyncIterator[Staged | NotModified | Elsewhere]:
     """Bring the newest version of an object; `NotModified` if that is the known one.
 
@@ -104,6 +122,7 @@ async def transfer(
         cache: where large objects are staged.
         flight: the claim on the file. It need not be held for what fits in memory; for a larger object it is taken
             before anything is staged.
+        begun: what was done already. An answer is closed in any case.
 
     Raises:
         TransferError: the object kept changing.
@@ -117,7 +136,8 @@ async def transfer(
             async with AsyncExitStack() as stack:
                 download = _Download(target, requests, cache, flight, stack, received_bytes)
                 try:
-                    outcome = await download.run(known_etag, is_ranged=is_ranged)
+                    this, begun = begun, Begun()
+                    outcome = await download.run(known_etag, this, is_ranged=is_ranged)
                 finally:
                     received_bytes = download.received_bytes
                 yield outcome
@@ -185,7 +205,7 @@ class _Download:
         self._is_pinnable = False
         self._writers: dict[int, tuple[_Part, PartWriter]] = {}
 
-    async def run(self, known_etag: str | None, *, is_ranged: bool) -> Staged | NotModified | Elsewhere:
+    async def run(self, known_etag: str | None, begun: Begun, *, is_ranged: bool) -> Staged | NotModified | Elsewhere:
         """Ask for the first part; then do what its answer calls for.
 
         Raises:
@@ -197,11 +217,19 @@ class _Download:
         async with AsyncExitStack() as connection:
 
             async def ask() -> Staged | NotModified | ReadResponse | None:
-                return await self._ask_first(request, connection)
+                async with AsyncExitStack() as attempt:
+                    outcome = await attempt.enter_async_context(self._requests.read(request))
+                    return await self._take_first(request, outcome, attempt, connection)
 
-            first: Staged | NotModified | ReadResponse | None = await self._resume(connection) if is_ranged else None
-            if first is None:
-                first = await self._requests.retried(self._target.dataset, key.uri, ask)
+            first: Staged | NotModified | ReadResponse | None = None
+            if begun.answer is not None:
+                async with AsyncExitStack() as attempt:
+                    attempt.callback(begun.answer.close)
+                    first = await self._take_first(request, begun.answer.outcome, attempt, connection)
+            elif is_ranged and begun.failure is None:
+                first = await self._resume(connection)
+            if first is None and begun.answer is None:
+                first = await self._requests.retried(self._target.dataset, key.uri, ask, begun.failure)
             if first is None:
                 request = replace(request, stop=None)
                 first = await self._requests.retried(self._target.dataset, key.uri, ask)
@@ -240,38 +268,36 @@ class _Download:
             self._notify_started(response.metadata)
         return response
 
-    async def _ask_first(
-        self, request: ReadRequest, connection: AsyncExitStack
+    async def _take_first(
+        self, request: ReadRequest, outcome: ReadOutcome, attempt: AsyncExitStack, connection: AsyncExitStack
     ) -> Staged | NotModified | ReadResponse | None:
-        """Send the first request, and take a small object whole.
+        """See what the first answer brings, and take a small object whole.
 
-        A larger one's answer is given back with its connection still open, kept by `connection`. None means that the
-        object has to be asked for without a range: it is empty, so that it has no first byte (416), or it has no ETag,
-        so that nothing would hold its parts together.
+        A larger one's answer is given back with its connection still open: what `attempt` closes, `connection` keeps.
+        None means that the object has to be asked for without a range: it is empty, so that it has no first byte (416),
+        or it has no ETag, so that nothing would hold its parts together.
         """
-        async with AsyncExitStack() as attempt:
-            outcome = await attempt.enter_async_context(self._requests.read(request))
-            match outcome:
-                case NotModified():
-                    return outcome
-                case RangeNotSatisfiable():
+        match outcome:
+            case NotModified():
+                return outcome
+            case RangeNotSatisfiable():
+                return None
+            case VersionChanged():
+                raise VersionChangedError
+            case ReadResponse(metadata, start, stop):
+                if start != 0:
+                    raise VersionChangedError(f"asked for byte 0, the remote answered with byte {start}")
+                is_whole = stop == metadata.size
+                self._is_pinnable = metadata.etag is not None and outcome.is_pinnable
+                if not is_whole and (not self._is_pinnable or request.stop is None):
                     return None
-                case VersionChanged():
-                    raise VersionChangedError
-                case ReadResponse(metadata, start, stop):
-                    if start != 0:
-                        raise VersionChangedError(f"asked for byte 0, the remote answered with byte {start}")
-                    is_whole = stop == metadata.size
-                    self._is_pinnable = metadata.etag is not None and outcome.is_pinnable
-                    if not is_whole and (not self._is_pinnable or request.stop is None):
-                        return None
-                    self._notify_started(metadata)
-                    if is_whole and metadata.size <= _WRITE_BYTES:
-                        return await self._receive_in_memory(outcome)
-                    connection.push_async_exit(attempt.pop_all())
-                    return outcome
-                case _:
-                    assert_never(outcome)
+                self._notify_started(metadata)
+                if is_whole and metadata.size <= SMALL_BYTES:
+                    return await self._receive_in_memory(outcome)
+                connection.push_async_exit(attempt.pop_all())
+                return outcome
+            case _:
+                assert_never(outcome)
 
     async def _receive_in_memory(self, response: ReadResponse) -> Staged:
         algorithm = self._crc_algorithm(response.metadata)
@@ -472,25 +498,31 @@ class _Download:
 
     def _notify_started(self, metadata: FileMetadata) -> None:
         self._written_bytes = 0
-        self._requests.notify(
-            TransferStarted(
-                operation=self._requests.operation,
-                dataset=self._target.dataset,
-                uri=self._target.key.uri,
-                size_bytes=metadata.size,
-            )
-        )
+        _tell_started(self._requests, self._target, metadata.size)
 
     def _notify_advanced(self, more_bytes: int) -> None:
         self._written_bytes += more_bytes
-        self._requests.notify(
-            TransferAdvanced(
-                operation=self._requests.operation,
-                dataset=self._target.dataset,
-                uri=self._target.key.uri,
-                received_bytes=self._written_bytes,
-            )
+        _tell_advanced(self._requests, self._target, self._written_bytes)
+
+
+def tell_received(requests: Requests, target: Target, size: int) -> None:
+    """Tell of a small object that has come all at once."""
+    _tell_started(requests, target, size)
+    _tell_advanced(requests, target, size)
+
+
+def _tell_started(requests: Requests, target: Target, size: int) -> None:
+    requests.notify(
+        TransferStarted(operation=requests.operation, dataset=target.dataset, uri=target.key.uri, size_bytes=size)
+    )
+
+
+def _tell_advanced(requests: Requests, target: Target, received_bytes: int) -> None:
+    requests.notify(
+        TransferAdvanced(
+            operation=requests.operation, dataset=target.dataset, uri=target.key.uri, received_bytes=received_bytes
         )
+    )
 
 
 _loaded: set[CrcAlgorithm] = set()

@@ -47,9 +47,9 @@ def flush(file: FileIO) -> None:
     os.fsync(file.fileno())
 
 
-def set_mtime(path: str, mtime_ns: int) -> None:
-    """Give the file that modification time."""
-    os.utime(path, ns=(mtime_ns, mtime_ns))
+def set_mtime(file: str | int, mtime_ns: int) -> None:
+    """Give the file, named by its path or its descriptor, that modification time."""
+    os.utime(file, ns=(mtime_ns, mtime_ns))
 
 
 def touch(path: str) -> None:

@@ -41,13 +41,14 @@ from . import _disk, _sidecar
 from ._claims import key_hash, lock_file
 from ._failures import cache_failures
 from ._hops import in_thread
-from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates, key_at
+from ._layout import CACHE_TAG, STATE_DIRECTORY, key_at, places
 from ._partials import Partial, begin, in_progress, missing_range, resumable
 from ._staging import StagedFile
 
 _META = f"{STATE_DIRECTORY}/meta"
 _PARTIAL = f"{STATE_DIRECTORY}/partial"
 _LEASE = f"{STATE_DIRECTORY}/lease"
+_TEMPORARY = f"{STATE_DIRECTORY}/new"
 _TAG_TEXT = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
     b"# This directory holds copies that can be fetched again: backups may leave it out (https://bford.info/cachedir/).\n"
@@ -57,6 +58,11 @@ _OCCUPIED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPT
 _UNHOLDABLE = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
 _Result = TypeVar("_Result")
+
+_known_directories: dict[str, tuple[int, int]] = {}
+"""Directories of caches that were looked at and are no links, with all that leads there: path → device and inode."""
+
+_KNOWN_DIRECTORIES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +171,34 @@ class FileCache:
             digest = await anyio.to_thread.run_sync(digest_file, str(entry.path), algorithm, abandon_on_cancel=True)
         return digest == entry.metadata.digest
 
+    # -- the same, for who is in a worker thread
+
+    def claim_here(self, key: CacheKey) -> Claim | Busy:
+        """Claim a file for this process, without waiting; granted also where nothing can be written or locked."""
+        return self._claim(key)
+
+    def release_here(self, claim: Claim) -> None:
+        """Give a claim back."""
+        self._unclaim(claim)
+
+    def find_here(self, key: CacheKey) -> CacheEntry | None:
+        """Look a file up; None if there is no good copy."""
+        return self._find(key)
+
+    def publish_here(self, verified: Verified) -> CacheEntry:
+        """Put the bytes in their place, in one step that a reader sees whole or not at all.
+
+        Raises:
+            CacheFullError: no space left.
+            UnsafePathError: a symbolic link in the cache leads elsewhere.
+            CacheError: the cache directory can't be written.
+        """
+        return self._publish(verified)
+
     # -- reading
 
     def _find(self, key: CacheKey) -> CacheEntry | None:
-        for place in candidates(key):
+        for place in places(key):
             entry = self._read(place, key)
             if entry is not None:
                 return entry
@@ -224,7 +254,6 @@ class FileCache:
 
     def _begin(self, key: CacheKey, metadata: FileMetadata, crc_algorithm: CrcAlgorithm) -> Partial:
         with cache_failures(str(self.cache_dir)):
-            self._create_root()
             partial = begin(self._directory(_PARTIAL), key, metadata, crc_algorithm)
             # Better to say so before the download than at its end; what is written still may not fit.
             missing = metadata.size - sum(segment.stop - segment.start for segment in partial.segments)
@@ -235,9 +264,8 @@ class FileCache:
             return partial
 
     def _claim(self, key: CacheKey) -> Claim | Busy:
-        partials = os.path.join(self.cache_dir, *_PARTIAL.split("/"))
+        partials = self._data_path(_PARTIAL)
         try:
-            self._create_root()
             self._directory(_LEASE)
             is_ours = lock_file(self._lock_path).acquire(key_hash(key.uri, key.version_id))
         except (OSError, UnsafePathError):
@@ -258,13 +286,26 @@ class FileCache:
             lock_file(self._lock_path).release(key_hash(claim.key.uri, claim.key.version_id))
 
     def _publish(self, verified: Verified) -> CacheEntry:
-        with cache_failures(str(self.cache_dir)):
+        with cache_failures(str(self.cache_dir)), self._temporary(verified) as (temporary, mtime_ns):
+            metadata = CacheMetadata(
+                source=verified.key.uri,
+                etag=verified.metadata.etag,
+                last_modified=verified.metadata.last_modified,
+                size=verified.metadata.size,
+                cached_at=datetime.now(UTC),
+                digest=verified.digest,
+                verified_by=verified.verified_by,
+                mtime_ns=mtime_ns,
+                version_id=verified.metadata.version_id,
+                pin=verified.pin,
+            )
             refusal: OSError | None = None
-            for place in candidates(verified.key):
+            for place in places(verified.key):
                 if self._is_taken(place, verified.key):
                     continue
                 try:
-                    return self._publish_at(place, verified)
+                    path = self._put(place, temporary, metadata)
+                    return CacheEntry(verified.key, Path(path), metadata, time.time())
                 except OSError as error:
                     if error.errno not in _OCCUPIED | _UNHOLDABLE:
                         raise
@@ -280,52 +321,53 @@ class FileCache:
         entry = self._read(place, None)
         return entry is not None and entry.metadata.source != key.uri
 
-    def _publish_at(self, place: str, verified: Verified) -> CacheEntry:
-        self._create_root()
+    def _put(self, place: str, temporary: str, metadata: CacheMetadata) -> str:
+        """Put a file in its place, with a sidecar; returns where that is.
+
+        A sidecar that wasn't there is written where it belongs: what can't be read, or has no such file beside it, is
+        no entry. One that is there may be a good copy's, so it is replaced, after the file.
+        """
         data_path, sidecar_path = self._data_path(place), self._sidecar_path(place)
         self._directory(os.path.dirname(place))
         self._directory(os.path.dirname(f"{_META}/{place}"))
-        for target in (data_path, sidecar_path):
-            if os.path.isdir(target):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
-        with self._temporary(verified) as temporary:
-            published = os.lstat(temporary)
-            if published.st_size != verified.metadata.size:
-                raise CacheError(f"{temporary} has {published.st_size} bytes instead of {verified.metadata.size}")
-            metadata = CacheMetadata(
-                source=verified.key.uri,
-                etag=verified.metadata.etag,
-                last_modified=verified.metadata.last_modified,
-                size=published.st_size,
-                cached_at=datetime.now(UTC),
-                digest=verified.digest,
-                verified_by=verified.verified_by,
-                mtime_ns=published.st_mtime_ns,
-                version_id=verified.metadata.version_id,
-                pin=verified.pin,
-            )
+        text = _sidecar.encode(metadata)
+        if os.name == "nt" and os.path.isdir(data_path):  # elsewhere the renaming says so
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), data_path)
+        try:
+            sidecar = _disk.create(sidecar_path)
+        except FileExistsError:
+            if os.path.isdir(sidecar_path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), sidecar_path) from None
             with self._new_file() as sidecar:
-                _disk.write_all(sidecar, [_sidecar.encode(metadata)])
+                _disk.write_all(sidecar, [text])
                 sidecar.close()
                 _disk.replace(temporary, data_path)
                 _disk.replace(str(sidecar.name), sidecar_path)
-        return CacheEntry(verified.key, Path(data_path), metadata, time.time())
+            return data_path
+        try:
+            with sidecar:
+                _disk.write_all(sidecar, [text])
+            _disk.replace(temporary, data_path)
+        except BaseException:
+            _disk.remove_file(sidecar_path)
+            raise
+        return data_path
 
     @contextmanager
-    def _temporary(self, verified: Verified) -> Iterator[str]:
-        """Give the file to be renamed, whole and with its unique modification time."""
-        content = verified.content
+    def _temporary(self, verified: Verified) -> Iterator[tuple[str, int]]:
+        """Give the file to be renamed, whole, and its unique modification time."""
+        content, size = verified.content, verified.metadata.size
         if isinstance(content, tuple):
             with self._new_file() as file:
                 _disk.write_all(file, content)
+                mtime_ns = _stamp(file, size)
                 file.close()
-                _stamp(str(file.name))
-                yield str(file.name)
+                yield str(file.name), mtime_ns
         elif isinstance(content, StagedFile):
             with FileIO(content.path, "r+b") as file:
                 _disk.flush(file)
-            _stamp(content.path)
-            yield content.path
+                mtime_ns = _stamp(file, size)
+            yield content.path, mtime_ns
         else:
             raise TypeError(f"a FileCache publishes what it staged itself, not {type(content).__name__}")
 
@@ -334,7 +376,7 @@ class FileCache:
         """Make a file of a new name, open for writing, which is to be renamed; it is removed if that fails."""
         # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
         name = f"{random.getrandbits(64):016x}.tmp"  # no secret
-        with _disk.create(os.path.join(self._directory(_PARTIAL), name)) as file:
+        with _disk.create(f"{self._directory(_TEMPORARY)}{os.sep}{name}") as file:
             try:
                 yield file
             except BaseException:
@@ -349,7 +391,7 @@ class FileCache:
     def _remove(self, key: CacheKey) -> int:
         removed = 0
         with cache_failures(str(self.cache_dir)):
-            for place in candidates(key):
+            for place in places(key):
                 entry = self._read(place, key)
                 if entry is None or not self._is_inside(place):
                     continue
@@ -364,17 +406,17 @@ class FileCache:
 
     @property
     def _sidecar_root(self) -> str:
-        return os.path.join(self.cache_dir, *_META.split("/"))
+        return self._data_path(_META)
 
     def _data_path(self, place: str) -> str:
-        return os.path.join(self.cache_dir, *place.split("/"))
+        return f"{self.cache_dir}{os.sep}{place if os.sep == '/' else place.replace('/', os.sep)}"
 
     def _sidecar_path(self, place: str) -> str:
-        return os.path.join(self._sidecar_root, *place.split("/")) + ".json"
+        return self._data_path(f"{_META}/{place}.json")
 
     @property
     def _lock_path(self) -> str:
-        return os.path.join(self.cache_dir, *_LEASE.split("/"), "claims")
+        return self._data_path(f"{_LEASE}/claims")
 
     def _create_root(self) -> None:
         os.makedirs(self.cache_dir, exist_ok=True)
@@ -388,19 +430,32 @@ class FileCache:
             UnsafePathError: a segment is a link.
             NotADirectoryError: a segment is a file.
         """
+        whole = self._data_path(place)
+        known = _known_directories.get(whole)
+        if known is not None:
+            with suppress(OSError):
+                found = os.lstat(whole)
+                if known == (found.st_dev, found.st_ino):  # whichever way leads there, it is the one that was looked at
+                    return whole
+        self._create_root()
         path = os.fspath(self.cache_dir)
         for segment in filter(None, place.split("/")):
             path = f"{path}{os.sep}{segment}"
             try:
-                mode = os.lstat(path).st_mode
+                found = os.lstat(path)
             except FileNotFoundError:
                 with suppress(FileExistsError):  # made by somebody else just now
                     _disk.make_directory(path)
-                mode = os.lstat(path).st_mode
+                found = os.lstat(path)
+            mode = found.st_mode
             if _is_link(path, mode):
                 raise UnsafePathError(f"{path} is a link: the cache doesn't write through links; remove it")
             if not stat.S_ISDIR(mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            if path == whole:
+                if len(_known_directories) >= _KNOWN_DIRECTORIES_MAX:
+                    _known_directories.clear()
+                _known_directories[whole] = found.st_dev, found.st_ino
         return path
 
     def _is_inside(self, place: str) -> bool:
@@ -429,14 +484,22 @@ def _is_of(metadata: CacheMetadata, key: CacheKey) -> bool:
     return metadata.source == key.uri and key.version_id in (None, metadata.version_id)
 
 
-def _stamp(path: str) -> None:
-    """Give a file its own modification time.
+def _stamp(file: FileIO, size: int) -> int:
+    """Give a file its own modification time, and return it as the file system has kept it.
 
     The time is some moment of the last second, to the nanosecond, drawn by chance: the clock of a file system may tick
     only every few milliseconds, and two versions published within one tick must not look alike.
+
+    Raises:
+        CacheError: the file hasn't the size that it should have.
     """
     nanoseconds = random.randrange(10**9)  # noqa: S311  # no secret
-    _disk.set_mtime(path, (time.time_ns() // 10**9 - 1) * 10**9 + nanoseconds)
+    mtime_ns = (time.time_ns() // 10**9 - 1) * 10**9 + nanoseconds
+    _disk.set_mtime(file.fileno() if os.utime in os.supports_fd else str(file.name), mtime_ns)
+    found = os.fstat(file.fileno())
+    if found.st_size != size:
+        raise CacheError(f"{file.name} has {found.st_size} bytes instead of {size}")
+    return found.st_mtime_ns
 
 
 def _leave(staged: StagedFile, *, is_useful: bool) -> None:

@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from .._errors import UnsafePathError
 from .._sources import split_uri
@@ -54,10 +55,20 @@ def candidates(key: CacheKey, *, is_windows: bool = os.name == "nt") -> Iterator
     yield _alternate(key, is_windows=is_windows)
 
 
+@lru_cache(maxsize=1024)
+def places(key: CacheKey) -> tuple[str, ...]:
+    """Give the candidates of a key on this system; the same ones are asked for several times while a file is fetched.
+
+    Raises:
+        UnsafePathError: `cache_path` would leave the cache directory.
+    """
+    return tuple(candidates(key))
+
+
 def key_at(place: str, uri: str, version_id: str | None) -> CacheKey:
     """Give the key of an object whose copy lies at a place: its own one, or one below a `cache_path`."""
     for key in (CacheKey(uri), CacheKey(uri, version_id)):
-        if place in candidates(key):
+        if place in places(key):
             return key
     base, separator, rest = place.partition("/")
     return CacheKey(uri, None, base, "/".join(map(decode_segment, rest.split("/"))) if separator else None)

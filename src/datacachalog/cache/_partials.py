@@ -17,7 +17,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
 
@@ -34,6 +35,7 @@ FORMAT = 1
 _FREE = "free-"
 _SILENCE_SECONDS = 60.0
 _READ_BYTES = 1024 * 1024
+_TICK_NS = 2_000_000_000  # the coarsest clock of a file system in use, FAT's
 
 _mine: set[str] = set()
 """The tokens of the partials that this process is writing."""
@@ -162,15 +164,34 @@ def _is_same(found: Header, wanted: Header) -> bool:
 
 def _partials(directory: str, key: CacheKey) -> Iterator[Found]:
     prefix = key_hash(key.uri, key.version_id) + "."
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return
-    for name in names:
+    for name in _names(directory):
         if name.startswith(prefix):
             found = _read_journal(os.path.join(directory, name))
             if found is not None and found.header.uri == key.uri:
                 yield found
+
+
+_listed: dict[str, tuple[int, tuple[str, ...]]] = {}
+
+
+def _names(directory: str) -> Sequence[str]:
+    """List a directory, if it has changed since it was last listed.
+
+    A change within the same tick of the file system's clock would not be seen, so a listing of a directory that had
+    just been changed isn't kept.
+    """
+    try:
+        mtime_ns = os.stat(directory).st_mtime_ns
+        known = _listed.get(directory)
+        if known is not None and known[0] == mtime_ns:
+            return known[1]
+        now_ns = time.time_ns()
+        names = tuple(os.listdir(directory))
+    except OSError:
+        return ()
+    if now_ns - mtime_ns > _TICK_NS:
+        _listed[directory] = mtime_ns, names
+    return names
 
 
 def _ownerless(directory: str, key: CacheKey) -> Iterator[Found]:

@@ -15,7 +15,8 @@ from .._models import CacheMetadata
 FORMAT = 1
 _FIELDS = tuple(field.name for field in fields(CacheMetadata))
 _TIMES = ("last_modified", "cached_at")
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+# `indent` would do the same with the slow half of the json module.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",\n ", ": ")).encode
 _TEXTS = ("etag", "verified_by", "version_id", "pin")
 
 
@@ -24,9 +25,7 @@ def encode(metadata: CacheMetadata) -> bytes:
     values: dict[str, Any] = {"format": FORMAT, **{name: getattr(metadata, name) for name in _FIELDS}}
     for name in _TIMES:
         values[name] = None if values[name] is None else values[name].isoformat()
-    # `indent` would do the same with the slow half of the json module.
-    lines = ",\n".join(f' "{name}": {_encode(value)}' for name, value in values.items())
-    return f"{{\n{lines}\n}}\n".encode("utf-8", "surrogatepass")
+    return (_encode(values) + "\n").encode("utf-8", "surrogatepass")
 
 
 def decode(text: bytes) -> CacheMetadata | None:

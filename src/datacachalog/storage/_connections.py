@@ -104,7 +104,7 @@ class Connections:
         except BaseException as error:
             connected.close()
             if isinstance(error, TimeoutError):
-                raise _no_connection(origin, self._connect_timeout_seconds) from error
+                raise no_connection(origin, self._connect_timeout_seconds) from error
             raise
         return connection
 
@@ -122,12 +122,13 @@ async def connected_socket(origin: Origin, timeout_seconds: float) -> socket.soc
             addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
             connected = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=0.25)
     except TimeoutError as error:
-        raise _no_connection(origin, timeout_seconds) from error
+        raise no_connection(origin, timeout_seconds) from error
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connected
 
 
-def _no_connection(origin: Origin, timeout_seconds: float) -> TimeoutError:
+def no_connection(origin: Origin, timeout_seconds: float) -> TimeoutError:
+    """Say that a host didn't answer in time."""
     return TimeoutError(f"no connection to {origin.host}:{origin.port} within {timeout_seconds:g} s")
 
 

@@ -10,7 +10,7 @@ from .._config import CatalogConfig
 from .._errors import ConfigurationError, InvalidSourceError
 from .._models import FileMetadata
 from .._sources import SCHEME
-from ..ports import ListPage, ReadOutcome, ReadRequest, StoragePort, StorageSession
+from ..ports import ListPage, ReadOutcome, ReadRequest, StoragePort, StorageSession, ThreadedReads, ThreadedSession
 from ._filesystem import FilesystemStorage
 from ._s3 import S3Storage
 
@@ -68,6 +68,11 @@ class RouterSession:
     async def list_page(self, prefix: str, *, token: str | None = None) -> ListPage:
         """Ask the storage of the scheme for a listing."""
         return await self._of(prefix).list_page(prefix, token=token)
+
+    async def threaded(self, uri: str) -> ThreadedReads | None:
+        """Ask the storage of the scheme for what reads objects in worker threads."""
+        session = self._of(uri)
+        return await session.threaded(uri) if isinstance(session, ThreadedSession) else None
 
     def _of(self, uri: str) -> StorageSession:
         scheme, separator, _ = uri.partition("://")

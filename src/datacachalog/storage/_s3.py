@@ -34,13 +34,14 @@ from ..ports import (
     ReadOutcome,
     ReadRequest,
     ReadResponse,
+    ThreadedAnswer,
     VersionChanged,
 )
 from ._bulk import BulkAnswer
 from ._connections import Answer
 from ._s3_failures import error_of_answer, s3_failures
 from ._s3_settings import certain_settings
-from ._s3_wire import Wire, error_fields
+from ._s3_wire import ThreadedWire, Wire, error_fields, error_fields_here
 
 _CHECKSUM_FIELDS = {
     "ChecksumCRC64NVME": "crc64nvme",
@@ -177,14 +178,7 @@ class S3Session:
             StorageError: or below: no such object, no permission, no answer; from the chunks too.
             InvalidSourceError: not an S3 URI.
         """
-        arguments = self._arguments(request.uri, request.version_id)
-        if request.stop is not None or request.start > 0:
-            last = "" if request.stop is None else request.stop - 1
-            arguments["Range"] = f"bytes={request.start}-{last}"
-        if request.if_match is not None:
-            arguments["IfMatch"] = f'"{request.if_match}"'
-        if request.if_none_match is not None:
-            arguments["IfNoneMatch"] = f'"{request.if_none_match}"'
+        arguments = self.read_arguments(request)
         is_long = request.stop is not None and request.start > 0 and request.stop - request.start > _LONG_BYTES
         body: Any = None
         try:
@@ -199,6 +193,22 @@ class S3Session:
         finally:
             if body is not None:
                 body.close()  # keeps the connection only if everything was read
+
+    async def threaded(self, uri: str) -> S3ThreadedReads | None:
+        """Give what reads objects of this bucket in worker threads; None if only the client can.
+
+        Raises:
+            StorageUnreachableError: no connection.
+            CredentialsError: none to be had.
+        """
+        bucket, _ = split_s3_uri(uri)
+        if self._storage.server_side_encryption:
+            return None
+        with s3_failures(uri):
+            if not self._is_begun:
+                await self._begin()
+            wire = await self._wire.threaded(bucket)
+        return None if wire is None else S3ThreadedReads(self, self._wire, wire)
 
     async def _ask_client(self, request: ReadRequest, arguments: Mapping[str, Any]) -> tuple[ReadOutcome, Any]:
         """Ask the general way; gives the body to be closed too."""
@@ -245,6 +255,18 @@ class S3Session:
             )
         return ListPage(objects, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
 
+    def read_arguments(self, request: ReadRequest) -> dict[str, Any]:
+        """Give the arguments of a GetObject."""
+        arguments = self._arguments(request.uri, request.version_id)
+        if request.stop is not None or request.start > 0:
+            last = "" if request.stop is None else request.stop - 1
+            arguments["Range"] = f"bytes={request.start}-{last}"
+        if request.if_match is not None:
+            arguments["IfMatch"] = f'"{request.if_match}"'
+        if request.if_none_match is not None:
+            arguments["IfNoneMatch"] = f'"{request.if_none_match}"'
+        return arguments
+
     def _arguments(self, uri: str, version_id: str | None) -> dict[str, Any]:
         bucket, key = split_s3_uri(uri)
         if not key:
@@ -264,9 +286,7 @@ class S3Session:
             return None
         if not self._is_begun:
             await self._begin()
-        headers = {"x-amz-checksum-mode": "ENABLED"}
-        headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
-        query = {"versionId": arguments["VersionId"]} if "VersionId" in arguments else {}
+        query, headers = _query_and_headers(arguments)
         return await self._wire.send(method, arguments["Bucket"], arguments["Key"], query, headers, is_long=is_long)
 
     async def _begin(self) -> None:
@@ -354,6 +374,55 @@ class S3Session:
             return client, *findings
 
 
+class S3ThreadedReads:
+    """Reads objects of one bucket in worker threads."""
+
+    def __init__(self, session: S3Session, wire: Wire, threaded: ThreadedWire) -> None:
+        self._session = session
+        self._wire = wire
+        self._threaded = threaded
+
+    def ask(self, request: ReadRequest) -> ThreadedAnswer | None:
+        """Ask for bytes (GetObject), in this thread; None if only the client can deal with the answer.
+
+        Raises:
+            StorageError: or below: no such object, no permission, no answer.
+            InvalidSourceError: not an S3 URI.
+        """
+        arguments = self._session.read_arguments(request)
+        query, headers = _query_and_headers(arguments)
+        with s3_failures(request.uri):
+            answer = self._threaded.get(arguments["Key"], query, headers)
+            if answer is None:
+                self._wire.forget(arguments["Bucket"])
+                return None
+            try:
+                outcome = _OUTCOME_OF_STATUS.get(answer.head.status)
+                if outcome is None:
+                    if answer.head.status not in (200, 206):
+                        raise error_of_answer(request.uri, error_fields_here(answer))
+                    outcome = _outcome_of_bytes(request, answer)
+            except BaseException:
+                answer.close()
+                raise
+
+        def take(sink: Callable[[memoryview], None]) -> None:
+            with s3_failures(request.uri):
+                answer.take(sink)
+
+        return ThreadedAnswer(outcome, take, answer.close, answer.wait_seconds)
+
+    def interrupt(self) -> None:
+        """End what threads are asking for."""
+        self._threaded.interrupt()
+
+
+def _query_and_headers(arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    headers = {"x-amz-checksum-mode": "ENABLED"}
+    headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
+    return ({"versionId": arguments["VersionId"]} if "VersionId" in arguments else {}), headers
+
+
 def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine that has nothing to wait for; None if it turns out to need an event loop."""
     try:
@@ -401,7 +470,11 @@ async def _outcome(request: ReadRequest, sent: Answer | BulkAnswer) -> ReadOutco
         if outcome is None:
             raise error_of_answer(request.uri, await error_fields(sent))
         return outcome
-    fields = _fields(head.headers)
+    return _outcome_of_bytes(request, sent)
+
+
+def _outcome_of_bytes(request: ReadRequest, sent: Answer | BulkAnswer) -> ReadResponse:
+    fields = _fields(sent.head.headers)
     if isinstance(sent, Answer):
         return _response(fields, _chunks(request.uri, sent.read))
 

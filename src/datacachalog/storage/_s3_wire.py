@@ -24,9 +24,9 @@ import anyio
 import anyio.to_thread
 
 from .._config import CatalogConfig
-from ._bulk import BulkAnswer, BulkConnections
+from ._bulk import BulkAnswer, BulkConnections, Way
 from ._connections import Answer, Connections
-from ._http1 import Origin
+from ._http1 import Head, Origin
 from ._s3_settings import CertainSettings, tls_context
 from ._sigv4 import Credentials, Signer, encode_path, encode_query
 
@@ -48,6 +48,53 @@ class _Route:
     path: str
     user_agent: str
     signer: Signer | None
+
+    def request(
+        self,
+        credentials: Credentials | None,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+    ) -> bytes:
+        """Write a request, signed if the bucket's requests are."""
+        path, arguments = self.path + encode_path(key), encode_query(query)
+        sent: Mapping[str, str] = {**headers, "user-agent": self.user_agent, "accept-encoding": "identity"}
+        if self.signer is None or credentials is None:
+            sent = {**sent, "host": self.host}
+        else:
+            sent = self.signer.sign(credentials, method, self.host, path, arguments, sent)
+        target = f"{path}?{arguments}" if arguments else path
+        lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in sent.items()], "", ""]
+        text = "\r\n".join(lines)
+        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+            raise ValueError("a header of the request would be two")
+        return text.encode("latin-1")
+
+
+class ThreadedWire:
+    """The short way to one bucket for worker threads, with the credentials of the moment when it was made."""
+
+    def __init__(self, route: _Route, credentials: Credentials | None, way: Way) -> None:
+        self._route = route
+        self._credentials = credentials
+        self._way = way
+
+    def get(self, key: str, query: Mapping[str, str], headers: Mapping[str, str]) -> BulkAnswer | None:
+        """Send a GET in this thread; None if the answer is for the client to deal with.
+
+        Raises:
+            OSError: no connection, no answer.
+        """
+        answer = self._way.ask(self._route.request(self._credentials, "GET", key, query, headers))
+        if answer.head.status in _LEFT_TO_THE_CLIENT:
+            answer.close()
+            return None
+        return answer
+
+    def interrupt(self) -> None:
+        """End what threads are asking for."""
+        self._way.interrupt()
 
 
 class Wire:
@@ -137,30 +184,46 @@ class Wire:
         route = self._routes.get(bucket) or self._certain_route(bucket)
         if route is None:
             return None
-        path, arguments = route.path + encode_path(key), encode_query(query)
-        sent: Mapping[str, str] = {**headers, "user-agent": route.user_agent, "accept-encoding": "identity"}
-        if route.signer is None:
-            sent = {**sent, "host": route.host}
-        else:
-            certain = self._certain
-            credentials = certain.credentials if certain is not None else await self._current_credentials()
+        credentials = None
+        if route.signer is not None:
+            credentials = await self._current_credentials()
             if credentials is None:
                 return None
-            sent = route.signer.sign(credentials, method, route.host, path, arguments, sent)
-        request = _request(method, f"{path}?{arguments}" if arguments else path, sent)
+        request = route.request(credentials, method, key, query, headers)
         answer: Answer | BulkAnswer
         if is_long:
             answer = await self._long.send(route.origin, request)
         else:
             answer = await self._short.send(route.origin, request, is_head_request=method == "HEAD")
         if answer.head.status in _LEFT_TO_THE_CLIENT:
-            self._routes.pop(bucket, None)
-            self._certain = None
+            self.forget(bucket)
             answer.close()
             return None
         return answer
 
+    async def threaded(self, bucket: str) -> ThreadedWire | None:
+        """Give the short way to a bucket for worker threads; None if there is none.
+
+        Raises:
+            OSError: no connection.
+            botocore.exceptions.BotoCoreError: no credentials.
+        """
+        route = self._routes.get(bucket) or self._certain_route(bucket)
+        if route is None:
+            return None
+        credentials = None if route.signer is None else await self._current_credentials()
+        if route.signer is not None and credentials is None:
+            return None
+        return ThreadedWire(route, credentials, await self._long.way_to(route.origin))
+
+    def forget(self, bucket: str) -> None:
+        """Leave the bucket's next request to the client."""
+        self._routes.pop(bucket, None)
+        self._certain = None
+
     async def _current_credentials(self) -> Credentials | None:
+        if self._certain is not None:
+            return self._certain.credentials
         return None if self._credentials is None else await self._credentials()
 
     async def _tls(self) -> ssl.SSLContext:
@@ -217,18 +280,20 @@ def _route(prefix: str, user_agent: str, signer: Signer | None) -> _Route:
     return _Route(origin, host, parts.path, user_agent, signer)
 
 
-def _request(method: str, target: str, headers: Mapping[str, str]) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", *[f"{name}: {value}" for name, value in headers.items()], "", ""]
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
-        raise ValueError("a header of the request would be two")
-    return text.encode("latin-1")
-
-
 async def error_fields(answer: Answer | BulkAnswer) -> dict[str, Any]:
-    """Give an error's answer as botocore's errors carry it; the code of a HEAD, which has no body, is its status."""
-    head = answer.head
-    body = await answer.read_all(_ERROR_BYTES)
+    """Give an error's answer as botocore's errors carry it."""
+    return _error_fields(answer.head, await answer.read_all(_ERROR_BYTES))
+
+
+def error_fields_here(answer: BulkAnswer) -> dict[str, Any]:
+    """The same, in this thread."""
+    body = bytearray()
+    answer.take(lambda piece: body.extend(piece[: _ERROR_BYTES - len(body)]))
+    return _error_fields(answer.head, bytes(body))
+
+
+def _error_fields(head: Head, body: bytes) -> dict[str, Any]:
+    # The code of a HEAD, which has no body, is its status.
     code, message = str(head.status), ""
     try:
         root = ET.fromstring(body) if body.strip() else None  # noqa: S314  # expat bounds its entities
