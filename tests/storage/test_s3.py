@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import traceback
 from collections.abc import Iterator
@@ -81,6 +84,14 @@ class TestS3StorageOnFaultServer(PicklableStorageContract):
             server.delete("bucket", uri.removeprefix("s3://bucket/"))
 
         return delete
+
+
+class TestS3StorageByTheClient(TestS3StorageOnFaultServer):
+    """Where only botocore can tell where requests go: the client sends the first one, and what it resolved is noted."""
+
+    @pytest.fixture(autouse=True)
+    def _settings_of_botocores_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
 class TestS3StorageOnMoto(PicklableStorageContract):
@@ -537,6 +548,102 @@ async def test_endpoint_that_cannot_be_is_told(endpoint_url):
     """An endpoint that is no URL is an error of ours that tells it, and no traceback of botocore's."""
     with pytest.raises((ConfigurationError, StorageUnreachableError)):
         await read(S3Storage(endpoint_url=endpoint_url))
+
+
+# -- the short way and the client
+
+
+async def test_settings_without_a_question_need_no_botocore(server, s3):
+    """Endpoint and keys from the environment: neither botocore nor aiohttp is imported."""
+    code = f"""
+        import asyncio, sys
+        from datacachalog import AsyncCatalog, Dataset, S3Storage
+        storage = S3Storage(endpoint_url={server.endpoint_url!r})
+        catalog = AsyncCatalog([Dataset("a", "s3://bucket/a.bin")], cache_dir=sys.argv[1], storage=storage)
+        asyncio.run(catalog.fetch_all())
+        print(sorted({{"aiobotocore", "aiohttp", "botocore"}} & set(sys.modules)))
+    """
+    with tempfile.TemporaryDirectory() as cache_dir:
+        command = [sys.executable, "-c", textwrap.dedent(code), cache_dir]
+        ended = await anyio.run_process(command, check=False)
+    assert (b"[]\n", b"") == (ended.stdout, ended.stderr)
+
+
+async def test_first_request_shows_the_way_to_the_others(server, s3, monkeypatch):
+    """Where only the client knows the way, it sends one request; all have the same signer's signature."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    async with opened(s3) as session:
+        for _ in range(3):
+            await session.head("s3://bucket/a.bin")
+    agents = ["Botocore" in request.headers["user-agent"] for request in server.requests]
+    ours = [
+        "accept-encoding" in request.headers and "amz-sdk-request" not in request.headers for request in server.requests
+    ]
+    assert ([True] * 3, [False, True, True]) == (agents, ours)
+
+
+async def test_session_token_is_sent_and_signed(serving, monkeypatch):
+    """Temporary credentials come with a token (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp.html)."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "the-token")
+    heads: list[str] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+        writer.write(b"HTTP/1.1 404 N\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(store) as origin:
+        with pytest.raises(ObjectNotFoundError):
+            await read(S3Storage(endpoint_url=f"http://127.0.0.1:{origin.port}"))
+    [head] = heads
+    [signed] = re.findall(r"signedheaders=([^,]+),", head)
+    assert ("x-amz-security-token: the-token" in head, "x-amz-security-token" in signed.split(";")) == (True, True)
+
+
+async def test_virtual_addressing_puts_the_bucket_into_the_host(server, monkeypatch):
+    """`addressing_style="virtual"` asks `bucket.host`, on both ways."""
+    port = server.endpoint_url.rpartition(":")[2]
+    storage = S3Storage(endpoint_url=f"http://localhost:{port}", addressing_style="virtual", region="us-east-1")
+    with contextlib.suppress(StorageError):  # whether such a host has an address is the machine's business
+        await read(storage)
+    hosts = {request.headers["host"] for request in server.requests}
+    assert hosts <= {f"bucket.localhost:{port}"}
+
+
+async def test_a_proxy_of_the_environment_is_used(serving, monkeypatch):
+    """Where a proxy is set, requests go to it, as botocore's do."""
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(proxy) as origin:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{origin.port}")
+        with pytest.raises(AccessDeniedError):
+            await read(S3Storage(endpoint_url="http://store.example.com"))
+    assert [b"GET http://store.example.com/bucket/a.bin HTTP/1.1"] == asked
+
+
+async def test_bucket_in_another_region_is_found(serving):
+    """A redirect to the bucket's region is followed, and the requests after it go there at once."""
+    regions: list[str] = []
+    there = b'HTTP/1.1 206 P\r\nETag: "e"\r\nContent-Range: bytes 0-1/2\r\nContent-Length: 2\r\n\r\nok'
+    body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>"
+    elsewhere = b"HTTP/1.1 400 B\r\nx-amz-bucket-region: eu-central-1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            regions.append(re.search(r"Credential=[^/]+/\d+/([^/]+)/", head)[1])
+            writer.write(there if regions[-1] == "eu-central-1" else elsewhere)
+
+    async with serving(store) as origin:
+        storage = S3Storage(endpoint_url=f"http://127.0.0.1:{origin.port}", region="us-east-1")
+        async with opened(storage) as session:
+            for _ in range(3):
+                async with session.read(ReadRequest(uri="s3://bucket/a.bin", stop=2)) as outcome:
+                    assert b"ok" == b"".join([chunk async for chunk in outcome.chunks])
+    assert ["eu-central-1"] * 3 == regions[-3:]
 
 
 # -- credentials
