@@ -55,6 +55,20 @@ def test_public_names_load_no_client(name):
     assert "[]" == python(f"from datacachalog import {name}; import sys; print(sorted({heavy} & set(sys.modules)))")
 
 
+def test_import_costs_little():
+    """Less than 60 ms of CPU; a tenth of a second as a whole process would be noticed at a prompt."""
+    code = "import time; begin = time.process_time(); import datacachalog; print(time.process_time() - begin)"
+    assert min(float(python(code)) for _ in range(5)) < 0.06
+
+
+def test_making_a_catalog_loads_no_client():
+    """The client is loaded when something is first asked of S3, in a worker thread."""
+    heavy = "{'botocore', 'aiobotocore', 'aiohttp', 'rich'}"
+    make = "Catalog([Dataset('a', 's3://bucket/a')], cache_dir='cache')"
+    code = f"from datacachalog import Catalog, Dataset; {make}; import sys; print(sorted({heavy} & set(sys.modules)))"
+    assert "[]" == python(code)
+
+
 def test_package_never_imports_its_test_kit():
     """`datacachalog.testing` is for tests."""
     code = "from datacachalog import *; import sys; print('datacachalog.testing' in sys.modules)"

@@ -48,6 +48,7 @@ from ._models import (
     PlanStep,
 )
 from ._opening import Open, Opening
+from ._pipeline.lookahead import Lookahead, decide_now, look_ahead
 from ._pipeline.plan import (
     Decision,
     Download,
@@ -55,13 +56,13 @@ from ._pipeline.plan import (
     Revalidate,
     Unavailable,
     UseCached,
-    decide,
     is_fresh,
     plan_step,
 )
 from ._pipeline.report import FileStatus, dataset_status, fetch_report
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, check_places
+from ._pipeline.revalidate import is_confirmed
 from ._pipeline.workers import each
 from ._readers import reader_of
 from .cache import FileCache
@@ -319,14 +320,15 @@ class AsyncCatalog:
         datasets = self._chosen(names)
         steps: dict[str, PlanStep] = {}
         requests = await self._requests(next(_operations), _silent)
+        ahead = await self._look_ahead(datasets, requests)
 
         async def one(dataset: Dataset) -> None:
             try:
-                looked, listings = await self._look(dataset, requests)
+                looked, listings = await self._look(dataset, requests, ahead)
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is a step of the plan
                 steps[dataset.name] = PlanStep(dataset.name, dataset.source, "fail", 0, str(error))
             else:
-                outlooks = [FileOutlook(look.decision, look.remote) for look in looked]
+                outlooks = [FileOutlook(look.decision, look.remote, look.is_listed) for look in looked]
                 part_bytes = self._config.part_bytes
                 steps[dataset.name] = plan_step(dataset, outlooks, listings=listings, part_bytes=part_bytes)
 
@@ -374,15 +376,17 @@ class AsyncCatalog:
         datasets = self._chosen(names)
         statuses: dict[str, DatasetStatus] = {}
         requests = await self._requests(next(_operations), _silent)
+        ahead = await self._look_ahead(datasets, requests)
 
         async def one(dataset: Dataset) -> None:
             try:
-                looked, _ = await self._look(dataset, requests)
+                looked, _ = await self._look(dataset, requests, ahead)
                 files = [_file_status(look) for look in looked]
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is its status
                 entry = None
                 if not dataset.is_multi_file and not isinstance(error, CacheError):
-                    [entry] = await self._cache.lookup([self._resolver.target(dataset).key])
+                    key = self._resolver.target(dataset).key
+                    entry = ahead.entries[key] if key in ahead.entries else (await self._cache.lookup([key]))[0]
                 files = [FileStatus(Freshness.UNKNOWN, entry, None, str(error))]
             statuses[dataset.name] = dataset_status(dataset, files)
 
@@ -427,8 +431,8 @@ class AsyncCatalog:
         """
         datasets = self._chosen(names)
         inventory = self._resolver.inventory
-        is_meant = [self._resolver.is_meant(dataset) for dataset in datasets]
-        entries = [e for e in await inventory.recorded() if any(matches(e.key.uri) for matches in is_meant)]
+        is_meant = self._resolver.is_meant_by_one_of(datasets)
+        entries = [entry for entry in await inventory.recorded() if is_meant(entry.key.uri)]
         changed: list[Path] = []
 
         async def one(entry: CacheEntry) -> None:
@@ -503,7 +507,8 @@ class AsyncCatalog:
         self._notify(OperationStarted(operation=operation, datasets=len(datasets)))
         try:
             requests = await self._requests(operation, self._notify)
-            fetching = Fetching(self._resolver, self._cache, requests, (await self._open()).locks, wish)
+            opened = await self._open()
+            fetching = Fetching(self._resolver, self._cache, requests, opened.locks, wish, opened.unlistable)
             await fetching.run(datasets)
             is_complete = True
         finally:
@@ -521,7 +526,11 @@ class AsyncCatalog:
             )
         return fetch_report(datasets, results, errors, requests=requests.sent, seconds=seconds)
 
-    async def _look(self, dataset: Dataset, requests: Requests) -> tuple[list[_Look], int]:
+    async def _look_ahead(self, datasets: Sequence[Dataset], requests: Requests) -> Lookahead:
+        unlistable = (await self._open()).unlistable
+        return await look_ahead(datasets, self._resolver, self._cache, requests, unlistable)
+
+    async def _look(self, dataset: Dataset, requests: Requests, ahead: Lookahead) -> tuple[list[_Look], int]:
         """See how the files of a dataset stand; returns them, and how many requests it took to list them."""
         is_offline = self._config.offline
         if dataset.is_multi_file and is_offline:
@@ -530,15 +539,22 @@ class AsyncCatalog:
                 raise StorageUnreachableError(self._resolver.source(dataset), "offline, and nothing is cached")
         else:
             targets, listings = await self._resolver.targets(dataset, requests)
-        entries = await self._cache.lookup([target.key for target in targets])
+        if all(target.key in ahead.entries for target in targets):
+            entries = [ahead.entries[target.key] for target in targets]
+        else:
+            entries = await self._cache.lookup([target.key for target in targets])
         looks: list[_Look] = []
         for target, entry in zip(targets, entries, strict=True):
-            age_seconds = 0.0 if entry is None else time.time() - entry.validated_at
-            decision = decide(target, entry, age_seconds=age_seconds, is_forced=False, is_offline=is_offline)
-            remote = target.listed
+            decision = decide_now(target, entry, is_forced=False, is_offline=is_offline)
+            remote, is_listed = target.listed, False
             if remote is None and isinstance(decision, Revalidate | Download):
-                remote = await requests.head(dataset.name, target.key.uri)
-            looks.append(_Look(entry, decision, remote))
+                uri = target.key.uri
+                remote = ahead.listed.get(uri) if target.key.version_id is None else None
+                is_listed = isinstance(decision, Revalidate) and is_confirmed(decision.entry, remote)
+                listings += ahead.asked.get(uri, 0)
+                if remote is None or remote.etag is None:
+                    remote = await requests.head(dataset.name, uri)
+            looks.append(_Look(entry, decision, remote, is_listed))
         return looks, listings
 
     # -- datasets, targets, keys
@@ -581,6 +597,8 @@ class _Look:
     entry: CacheEntry | None
     decision: Decision
     remote: FileMetadata | None
+    is_listed: bool
+    """Whether a listing of many datasets' objects has confirmed it."""
 
 
 def _user_cache_dir() -> str:

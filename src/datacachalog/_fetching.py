@@ -6,27 +6,29 @@ means for a file that is cached is decided here: a copy is served instead, or th
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import anyio
+import anyio.lowlevel
 
-from ._errors import CacheError, IntegrityError, StorageError, StorageUnreachableError, ThrottledError
+from ._errors import IntegrityError, StorageError, StorageUnreachableError, ThrottledError
 from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinished
-from ._models import Dataset, FetchAction, FetchResult
+from ._models import Dataset, FetchResult
 from ._pipeline.flight import Flight
 from ._pipeline.lane import HandedBack, Lane, Published, lane_of
-from ._pipeline.plan import Decision, Download, Revalidate, Unavailable, UseCached, decide
-from ._pipeline.report import FileResult, fetch_result, stale_result
+from ._pipeline.lookahead import decide_now, find_entries
+from ._pipeline.plan import Decision, Download, Revalidate, Unavailable, UseCached
+from ._pipeline.report import FileResult, cached_result, fetch_result, stale_result
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, Target
+from ._pipeline.revalidate import LEAST_KEYS, is_confirmed, survey
 from ._pipeline.transfer import Begun, Elsewhere, Staged, tell_received, transfer
 from ._pipeline.verify import verify
-from ._pipeline.workers import each
+from ._pipeline.workers import each, in_turns
 from .ports import CacheEntry, CacheKey, CachePort, NotModified
 
 _CHANGED = "the remote has another version"
@@ -41,6 +43,15 @@ class Wish:
     on_unreachable: Literal["stale", "raise"] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Revalidation:
+    """A dataset of a single file whose copy is to be revalidated."""
+
+    dataset: Dataset
+    target: Target
+    entry: CacheEntry
+
+
 class Fetching:
     """One operation that fetches. `results` and `errors` grow, by the datasets' names, as it goes on.
 
@@ -50,6 +61,7 @@ class Fetching:
         requests: the way to the remote.
         locks: of the files that are being fetched on this event loop: one task at a time fetches a file.
         wish: what the caller asks for.
+        unlistable: the beginnings of URIs below which the remote refuses to list; added to.
     """
 
     def __init__(
@@ -59,6 +71,7 @@ class Fetching:
         requests: Requests,
         locks: weakref.WeakValueDictionary[CacheKey, anyio.Lock],
         wish: Wish,
+        unlistable: set[str],
     ) -> None:
         config = requests.config
         self.results: dict[str, FetchResult] = {}
@@ -67,6 +80,7 @@ class Fetching:
         self._cache = cache
         self._requests = requests
         self._locks = locks
+        self._unlistable = unlistable
         self._at_once = config.max_concurrency
         self._is_forced = wish.force
         self._is_offline = config.offline if wish.offline is None else wish.offline
@@ -75,31 +89,97 @@ class Fetching:
 
     async def run(self, datasets: Sequence[Dataset]) -> None:
         """Fetch them all, at once."""
+        entries = await find_entries(datasets, self._resolver, self._cache)
+        others, revalidations = await self._use_cached(datasets, entries)
+        if not (others or revalidations):
+            return
+        async with AsyncExitStack() as stack:
+            lane = None if self._is_offline else lane_of(self._requests.session, self._cache, self._requests)
+            if lane is not None:
+                self._lane = await stack.enter_async_context(lane)
+            if not revalidations:
+                await self._fetch_each(others, entries)
+                return
+            both = anyio.CapacityLimiter(self._at_once)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._fetch_each, others, entries, both)
+                await self._fetch_each(await self._confirm(revalidations), entries, both)
+        # A group whose tasks were cancelled together with this one may end without a word.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+
+    async def _fetch_each(
+        self,
+        datasets: Sequence[Dataset],
+        entries: dict[CacheKey, CacheEntry | None],
+        at_once: anyio.CapacityLimiter | None = None,
+    ) -> None:
+        """Fetch datasets by the ordinary way; `at_once` is shared with others that are fetched at the same time."""
         operation, notify = self._requests.operation, self._requests.notify
-        entries = await self._lookup_all(datasets)
 
         async def one(dataset: Dataset) -> None:
             try:
-                files = await self._fetch_dataset(dataset, entries)
+                async with nullcontext() if at_once is None else at_once:
+                    files = await self._fetch_dataset(dataset, entries)
                 self.results[dataset.name] = fetch_result(dataset, files)
                 notify(DatasetFinished(operation=operation, dataset=dataset.name))
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with must stop no other
                 self.errors[dataset.name] = error
                 notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
 
-        async with AsyncExitStack() as stack:
-            lane = None if self._is_offline else lane_of(self._requests.session, self._cache, self._requests)
-            if lane is not None:
-                self._lane = await stack.enter_async_context(lane)
-            await each(datasets, one, at_once=self._at_once)
+        await each(datasets, one, at_once=self._at_once)
 
-    async def _lookup_all(self, datasets: Sequence[Dataset]) -> dict[CacheKey, CacheEntry | None]:
-        """Read the sidecars of all single files in one hop; one that can't be read is looked up again on its own."""
-        keys = [self._resolver.target(dataset).key for dataset in datasets if not dataset.is_multi_file]
-        try:
-            return dict(zip(keys, await self._cache.lookup(keys), strict=True)) if keys else {}
-        except CacheError:
-            return {}
+    # -- copies that are served as they are
+
+    async def _use_cached(
+        self, datasets: Sequence[Dataset], entries: dict[CacheKey, CacheEntry | None]
+    ) -> tuple[list[Dataset], list[_Revalidation]]:
+        """Serve the copies that need no request; give the other datasets, and those of which a listing may tell.
+
+        That needs no claim and no lock, as nothing is fetched.
+        """
+        others: list[Dataset] = []
+        revalidations: list[_Revalidation] = []
+        async for dataset in in_turns(datasets):
+            decision: Decision | None = None
+            if not dataset.is_multi_file:
+                target = self._resolver.target(dataset)
+                if target.key in entries:
+                    decision = self._decide(target, entries[target.key])
+            if isinstance(decision, UseCached):
+                self._finish(dataset, target.key.uri, decision)
+            elif isinstance(decision, Revalidate) and target.key.version_id is None:
+                revalidations.append(_Revalidation(dataset, target, decision.entry))
+            else:
+                others.append(dataset)
+        if len(revalidations) < LEAST_KEYS:
+            return [dataset for dataset in datasets if dataset.name not in self.results], []
+        return others, revalidations
+
+    async def _confirm(self, revalidations: Sequence[_Revalidation]) -> list[Dataset]:
+        """Serve the copies whose version is listed, without a request each; give the datasets of the others."""
+        names = {one.target.key.uri: one.dataset.name for one in revalidations}
+        found = (await survey(names, self._requests, self._unlistable)).found
+        others: list[Dataset] = []
+        confirmed: list[CacheEntry] = []
+        async for one in in_turns(revalidations):
+            uri = one.target.key.uri
+            if not is_confirmed(one.entry, found.get(uri)):
+                others.append(one.dataset)
+                continue
+            self._finish(one.dataset, uri, UseCached(one.entry, "the listing has the cached version", "listing"))
+            if one.target.max_age_seconds > 0:
+                confirmed.append(one.entry)
+        if confirmed:
+            await self._cache.touch(confirmed)
+        return others
+
+    def _finish(self, dataset: Dataset, uri: str, decision: UseCached) -> None:
+        """Tell of a single file whose copy is served."""
+        result = cached_result(decision)
+        self.results[dataset.name] = fetch_result(dataset, [result])
+        operation, notify = self._requests.operation, self._requests.notify
+        notify(_file_finished(operation, dataset.name, uri, result))
+        notify(DatasetFinished(operation=operation, dataset=dataset.name))
 
     async def _fetch_dataset(self, dataset: Dataset, entries: dict[CacheKey, CacheEntry | None]) -> list[FileResult]:
         requests, resolver = self._requests, self._resolver
@@ -139,16 +219,7 @@ class Fetching:
                 failures.append(error)
                 return
             results[target.key] = result
-            requests.notify(
-                FileFinished(
-                    operation=requests.operation,
-                    dataset=dataset.name,
-                    uri=target.key.uri,
-                    action=result.action,
-                    size_bytes=result.size,
-                    bytes_downloaded=result.bytes_downloaded,
-                )
-            )
+            requests.notify(_file_finished(requests.operation, dataset.name, target.key.uri, result))
 
         await each(targets, one, at_once=self._at_once)
         if failures:
@@ -215,9 +286,8 @@ class Fetching:
         """Do what was decided; None if another process is doing it, and the decision is to be made again."""
         servable: CacheEntry | None
         match decision:
-            case UseCached(entry, reason, because):
-                action: FetchAction = "revalidated" if because == "listing" else "cached"
-                return FileResult(entry.path, action, entry.metadata.size, 0, reason, entry.metadata.verified_by)
+            case UseCached():
+                return cached_result(decision)
             case Unavailable(reason):
                 raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
             case Revalidate(servable, reason):
@@ -268,10 +338,20 @@ class Fetching:
         return FileResult(entry.path, "revalidated", entry.metadata.size, 0, reason, entry.metadata.verified_by)
 
     def _decide(self, target: Target, entry: CacheEntry | None) -> Decision:
-        age_seconds = 0.0 if entry is None else time.time() - entry.validated_at
-        return decide(target, entry, age_seconds=age_seconds, is_forced=self._is_forced, is_offline=self._is_offline)
+        return decide_now(target, entry, is_forced=self._is_forced, is_offline=self._is_offline)
 
 
 def _downloaded(published: CacheEntry, received_bytes: int, reason: str) -> FileResult:
     metadata = published.metadata
     return FileResult(published.path, "downloaded", metadata.size, received_bytes, reason, metadata.verified_by)
+
+
+def _file_finished(operation: int, dataset: str, uri: str, result: FileResult) -> FileFinished:
+    return FileFinished(
+        operation=operation,
+        dataset=dataset,
+        uri=uri,
+        action=result.action,
+        size_bytes=result.size,
+        bytes_downloaded=result.bytes_downloaded,
+    )

@@ -7,7 +7,6 @@ An ETag is kept without its quotes and without `W/`, so that two spellings of on
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -112,7 +111,8 @@ class Dataset:
     @property
     def is_multi_file(self) -> bool:
         """Whether the source is a glob or a prefix, which may match any number of files."""
-        return self.source.endswith("/") or re.search(r"[*?\[]", self.source) is not None
+        source = self.source
+        return source.endswith("/") or "*" in source or "?" in source or "[" in source
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,29 @@ class ThreadedSession(Protocol):
         ...
 
 
+@runtime_checkable
+class SeekableListing(Protocol):
+    """A session that can begin a listing behind any key: then one request tells what many HEADs would tell.
+
+    For a session where a listing costs as much as asking for each object (a file system), or can only be read from its
+    beginning, there is nothing to do here. A listing is as current as a `head` at the same moment.
+    """
+
+    def is_seekable(self, root: str) -> bool:
+        """Whether the objects below `root`, a URI as far as the `/` before the keys, can be listed in this way."""
+        ...
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """List the objects whose URI begins with `prefix` and comes after `start_after`, by the bytes of their keys.
+
+        Args:
+            prefix: at least the root.
+            start_after: a URI below the same root; no such object need exist.
+            limit: how many objects are wanted, at least 1. A store may give fewer, and say that there are more.
+        """
+        ...
+
+
 class StoragePort(Protocol):
     """A place where objects are, as settings."""
 

@@ -13,7 +13,7 @@ import tempfile
 import textwrap
 import traceback
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -36,7 +36,9 @@ from datacachalog._errors import (
 )
 from datacachalog._models import FileMetadata
 from datacachalog.ports import RangeNotSatisfiable, ReadRequest, ReadResponse
+from datacachalog.storage._s3 import S3Session
 from datacachalog.storage._s3_failures import parse_retry_after
+from datacachalog.storage._s3_wire import Wire
 from datacachalog.testing import (
     Cut,
     FaultServer,
@@ -48,13 +50,13 @@ from datacachalog.testing import (
     WeakEtag,
     WrongContentRange,
 )
-from datacachalog.testing.contracts import Delete, PicklableStorageContract, Seed
+from datacachalog.testing.contracts import Delete, PicklableStorageContract, Seed, SeekableListingContract
 
 SECRET = "wJalrXUtnFEMI-never-to-be-seen"
 _COUNTER = itertools.count()
 
 
-class TestS3StorageOnFaultServer(PicklableStorageContract):
+class TestS3StorageOnFaultServer(PicklableStorageContract, SeekableListingContract):
     """Against the project's own server."""
 
     awkward_keys = (
@@ -94,7 +96,7 @@ class TestS3StorageByTheClient(TestS3StorageOnFaultServer):
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
-class TestS3StorageOnMoto(PicklableStorageContract):
+class TestS3StorageOnMoto(PicklableStorageContract, SeekableListingContract):
     """Against moto, an implementation that isn't ours."""
 
     @pytest.fixture
@@ -329,6 +331,36 @@ async def test_bucket_without_objects_lists_as_empty(server, s3):
     """An empty bucket is an empty page."""
     server.create_bucket("empty")
     assert ((), None) == ((page := await list_page(s3, "s3://empty/")).objects, page.next_token)
+
+
+async def test_listing_leaves_botocores_parser_nothing_to_do(server, s3, monkeypatch):
+    """The page is read by one that is ten times as quick; botocore's sees an empty answer."""
+    from aiobotocore.parsers import AioRestXMLParser as Parser
+
+    server.put("bucket", "a.bin", b"content")
+    seen = []
+    parse = Parser.parse
+    monkeypatch.setattr(Parser, "parse", lambda self, r, shape: seen.append(r["body"]) or parse(self, r, shape))
+    page = await list_page(s3)
+    assert (["s3://bucket/a.bin"], [b""]) == ([item.uri for item in page.objects], seen)
+
+
+@pytest.mark.parametrize("body", [b"<Error><Code>InternalError</Code></Error>", b"<html>", b"", b"<ListBucketResult>"])
+async def test_listing_that_is_none_is_no_answer(server, s3, monkeypatch, body):
+    """A page of a proxy, half a page, or an error under a status of 200 say nothing of the objects."""
+    from datacachalog.testing import _listings
+    from datacachalog.testing._messages import Answer
+
+    monkeypatch.setattr(_listings, "xml_answer", lambda _: Answer(200, {}, [memoryview(body)], len(body)))
+    with pytest.raises(StorageUnreachableError):
+        await list_page(s3)
+
+
+def test_directory_bucket_is_not_seekable():
+    """Their listings have no order and no beginning but their own."""
+    session = S3Session(S3Storage(), CatalogConfig(), AsyncExitStack(), Wire(CatalogConfig()))
+    roots = ("s3://bucket/", "s3://bucket--use1-az4--x-s3/", "/data/")
+    assert [True, False, False] == [session.is_seekable(root) for root in roots]
 
 
 # -- what is said about a refusal

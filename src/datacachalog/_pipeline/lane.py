@@ -124,7 +124,6 @@ class Lane:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        await anyio.to_thread.run_sync(_load_crc)
         await self._tasks.__aenter__()
         return self
 
@@ -327,7 +326,9 @@ class Lane:
         if not is_small or not isinstance(response, ReadResponse):
             return HandedBack(answer, claim=claim)
         algorithm = crc_algorithm_of(response.metadata.checksum) or crc_algorithm_of(errand.target.pin) or DEFAULT_CRC
-        update, crc, length = crc_functions(algorithm).update, 0, 0
+        with forks_held_back():  # the first time it is imported
+            update = crc_functions(algorithm).update
+        crc = length = 0
         pieces: list[bytes] = []
 
         def keep(piece: memoryview) -> None:
@@ -339,11 +340,6 @@ class Lane:
             length += len(piece)
         staged = Staged(response.metadata, tuple(pieces), length, format_crc(algorithm, crc), length)
         return Published(self._cache.publish_here(verify_here(staged, errand.target)), length)
-
-
-def _load_crc() -> None:
-    with forks_held_back():
-        crc_functions(DEFAULT_CRC)
 
 
 def lane_of(session: StorageSession, cache: object, requests: Requests) -> Lane | None:

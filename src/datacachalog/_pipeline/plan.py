@@ -134,10 +134,17 @@ def missing_ranges(
 
 @dataclass(frozen=True, slots=True)
 class FileOutlook:
-    """What is known of one file before anything is done: the decision, and what the remote has if it was asked."""
+    """What is known of one file before anything is done: the decision, and what the remote has if it was asked.
+
+    Args:
+        decision: it.
+        remote: the version there.
+        is_listed: a listing of many objects confirms the copy, so no request of its own is needed.
+    """
 
     decision: Decision
     remote: FileMetadata | None
+    is_listed: bool = False
 
 
 def plan_step(dataset: Dataset, files: Sequence[FileOutlook], *, listings: int, part_bytes: int) -> PlanStep:
@@ -174,6 +181,8 @@ def _file_step(file: FileOutlook, part_bytes: int) -> tuple[PlanAction, int, int
             return "none", 0, 0, reason
         case Unavailable(reason):
             return "fail", 0, 0, reason
+        case Revalidate() if file.is_listed:
+            return "revalidate", 0, 0, "the listing has the cached version"
         case Revalidate(entry, _):
             if remote is None or is_fresh(entry, remote):
                 return "revalidate", 0, 1, "the remote has the cached version"

@@ -9,6 +9,7 @@ from pathlib import Path
 from .._errors import StorageError
 from .._models import Dataset, DatasetStatus, FetchAction, FetchReport, FetchResult, FileMetadata, Freshness
 from ..ports import CacheEntry
+from .plan import UseCached
 
 _COST: dict[FetchAction, int] = {"cached": 0, "revalidated": 1, "downloaded": 2, "stale": 3}
 _LEAST_FRESH = (Freshness.UNKNOWN, Freshness.MISSING, Freshness.STALE, Freshness.FRESH)
@@ -34,6 +35,13 @@ class FileStatus:
     entry: CacheEntry | None
     remote: FileMetadata | None
     reason: str
+
+
+def cached_result(decision: UseCached) -> FileResult:
+    """Serve the cached copy: it didn't have to be asked for, or a listing has confirmed it."""
+    metadata = decision.entry.metadata
+    action: FetchAction = "revalidated" if decision.because == "listing" else "cached"
+    return FileResult(decision.entry.path, action, metadata.size, 0, decision.reason, metadata.verified_by)
 
 
 def stale_result(entry: CacheEntry, error: StorageError) -> FileResult:

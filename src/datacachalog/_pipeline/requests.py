@@ -13,7 +13,7 @@ from .._config import CatalogConfig
 from .._errors import StorageUnreachableError, ThrottledError
 from .._events import RequestRetried
 from .._models import FileMetadata
-from ..ports import ListPage, Observer, ReadOutcome, ReadRequest, StorageSession
+from ..ports import ListPage, Observer, ReadOutcome, ReadRequest, SeekableListing, StorageSession
 
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 20.0
@@ -78,6 +78,17 @@ class Requests:
                 return await self._session.list_page(prefix, token=token)
 
         return await self.retried(dataset, prefix, once)
+
+    def is_seekable(self, root: str) -> bool:
+        """Whether a listing below `root` can begin behind any key."""
+        return isinstance(self._session, SeekableListing) and self._session.is_seekable(root)
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """Ask for one page of a listing that begins behind a key, once; only where `is_seekable`."""
+        assert isinstance(self._session, SeekableListing)  # noqa: S101  # what `is_seekable` has said
+        async with self._limiter:
+            self.sent += 1
+            return await self._session.list_after(prefix, start_after, limit)
 
     async def retried(
         self,

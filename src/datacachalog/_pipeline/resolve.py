@@ -102,6 +102,13 @@ class Resolver:
         source = self.source(dataset)
         return parse_pattern(source).matches if dataset.is_multi_file else source.__eq__
 
+    def is_meant_by_one_of(self, datasets: Iterable[Dataset]) -> Callable[[str], bool]:
+        """Give what tells whether a URI is one of one of the datasets', at a cost that single files don't add to."""
+        datasets = list(datasets)
+        single = {self.source(dataset) for dataset in datasets if not dataset.is_multi_file}
+        several = [self.is_meant(dataset) for dataset in datasets if dataset.is_multi_file]
+        return lambda uri: uri in single or any(is_meant(uri) for is_meant in several)
+
     async def matching(self, dataset: Dataset) -> list[CacheEntry]:
         """Give what is cached of a glob or prefix dataset, in the order of the keys."""
         is_meant = self.is_meant(dataset)

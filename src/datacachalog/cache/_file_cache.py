@@ -15,6 +15,7 @@ Invariants, none of which depends on a lock:
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 import shutil
@@ -43,8 +44,10 @@ from ._failures import cache_failures
 from ._hops import in_thread
 from ._layout import CACHE_TAG, STATE_DIRECTORY, key_at, places
 from ._partials import Partial, begin, in_progress, missing_range, resumable
+from ._reads import read_in_thread
 from ._staging import StagedFile
 
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _META = f"{STATE_DIRECTORY}/meta"
 _PARTIAL = f"{STATE_DIRECTORY}/partial"
 _LEASE = f"{STATE_DIRECTORY}/lease"
@@ -57,11 +60,17 @@ _TAG_TEXT = (
 _OCCUPIED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
 _UNHOLDABLE = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
+_LOOKUPS_A_HOP = 200
+"""So many sidecars are read in one hop, a hundredth of a second's work: then other reads have their turn."""
+
+_SIDECAR_BYTES = 16 * 1024  # what is read at once; sidecars have half a kilobyte
+
 _Result = TypeVar("_Result")
 
-_known_directories: dict[str, tuple[int, int]] = {}
-"""Directories of caches that were looked at and are no links, with all that leads there: path → device and inode."""
+_known_directories: dict[str, tuple[int, int, float]] = {}
+"""Directories of caches that were looked at and are no links, with all that leads there: path → device, inode, when."""
 
+_KNOWN_SECONDS = 1.0  # the number of an inode may be given to another directory
 _KNOWN_DIRECTORIES_MAX = 4096
 
 
@@ -86,7 +95,10 @@ class FileCache:
         Raises:
             UnsafePathError: a `cache_path` that leaves the cache directory.
         """
-        return await in_thread(lambda: [self._find(key) for key in keys])
+        found: list[CacheEntry | None] = []
+        for start in range(0, len(keys), _LOOKUPS_A_HOP):
+            found += await read_in_thread(functools.partial(self._find_all, keys[start : start + _LOOKUPS_A_HOP]))
+        return found
 
     @asynccontextmanager
     async def stage(
@@ -197,6 +209,9 @@ class FileCache:
 
     # -- reading
 
+    def _find_all(self, keys: Sequence[CacheKey]) -> list[CacheEntry | None]:
+        return [self._find(key) for key in keys]
+
     def _find(self, key: CacheKey) -> CacheEntry | None:
         for place in places(key):
             entry = self._read(place, key)
@@ -206,30 +221,39 @@ class FileCache:
 
     def _read(self, place: str, key: CacheKey | None) -> CacheEntry | None:
         """Read the entry at a place; of any object if no key is given; None if its file isn't as it was published."""
-        entry = self._read_sidecar(place)
-        if entry is None or (key is not None and not _is_of(entry.metadata, key)):
+        entry = self._read_sidecar(place, key)
+        if entry is None:
             return None
         try:
-            found = os.lstat(entry.path)
+            found = os.lstat(self._data_path(place))
         except OSError:
             return None
         if not stat.S_ISREG(found.st_mode):
             return None
         if (found.st_size, found.st_mtime_ns) != (entry.metadata.size, entry.metadata.mtime_ns):
             return None
-        return entry if key is None else replace(entry, key=key)
+        return entry
 
-    def _read_sidecar(self, place: str) -> CacheEntry | None:
+    def _read_sidecar(self, place: str, key: CacheKey | None) -> CacheEntry | None:
         """Read what was written about the file at a place, whatever has become of that file."""
         try:
-            with open(self._sidecar_path(place), "rb", buffering=0) as file:
-                metadata = _sidecar.decode(file.read())
-                validated_at = os.fstat(file.fileno()).st_mtime
+            # System calls, and no file object that would make twice as many: a catalog may have very many sidecars.
+            descriptor = os.open(self._sidecar_path(place), _READ_ONLY)
+            try:
+                validated_at = os.fstat(descriptor).st_mtime
+                text = chunk = os.read(descriptor, _SIDECAR_BYTES)
+                while len(chunk) == _SIDECAR_BYTES:
+                    chunk = os.read(descriptor, _SIDECAR_BYTES)
+                    text += chunk
+            finally:
+                os.close(descriptor)
         except OSError:
             return None
-        if metadata is None:
+        metadata = _sidecar.decode(text)
+        if metadata is None or (key is not None and not _is_of(metadata, key)):
             return None
-        key = CacheKey(metadata.source, metadata.version_id)
+        if key is None:
+            key = CacheKey(metadata.source, metadata.version_id)
         return CacheEntry(key, Path(self._data_path(place)), metadata, validated_at)
 
     def _walk(self) -> Iterator[tuple[str, CacheEntry]]:
@@ -240,7 +264,7 @@ class FileCache:
             for name in sorted(names):
                 if name.endswith(".json"):
                     place = os.path.relpath(os.path.join(directory, name[: -len(".json")]), top).replace(os.sep, "/")
-                    entry = self._read_sidecar(place)
+                    entry = self._read_sidecar(place, None)
                     if entry is not None:
                         metadata = entry.metadata
                         yield place, replace(entry, key=key_at(place, metadata.source, metadata.version_id))
@@ -432,10 +456,11 @@ class FileCache:
         """
         whole = self._data_path(place)
         known = _known_directories.get(whole)
-        if known is not None:
+        if known is not None and time.monotonic() - known[2] < _KNOWN_SECONDS:
             with suppress(OSError):
                 found = os.lstat(whole)
-                if known == (found.st_dev, found.st_ino):  # whichever way leads there, it is the one that was looked at
+                # Whichever way leads there, it is the one that was looked at.
+                if known[:2] == (found.st_dev, found.st_ino) and stat.S_ISDIR(found.st_mode):
                     return whole
         self._create_root()
         path = os.fspath(self.cache_dir)
@@ -455,7 +480,7 @@ class FileCache:
             if path == whole:
                 if len(_known_directories) >= _KNOWN_DIRECTORIES_MAX:
                     _known_directories.clear()
-                _known_directories[whole] = found.st_dev, found.st_ino
+                _known_directories[whole] = found.st_dev, found.st_ino, time.monotonic()
         return path
 
     def _is_inside(self, place: str) -> bool:

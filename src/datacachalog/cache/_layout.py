@@ -30,6 +30,10 @@ _PATH_MAX_BYTES = 3000  # PATH_MAX is 4096 on Linux; the cache directory's own p
 _WINDOWS_PATH_MAX = 150  # MAX_PATH is 260 unless long paths are switched on
 
 _UNHOLDABLE = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f/]")
+_ENCODED_SOMEWHERE = re.compile(r"%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|\Z)")
+_PLAIN_BUCKET = re.compile(
+    r"[a-z0-9][a-z0-9.-]*"
+)  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _WINDOWS_UNHOLDABLE = re.compile(r'%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f/<>:"\\|?*]|[. ]$')
 # https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)")
@@ -49,7 +53,7 @@ def candidates(key: CacheKey, *, is_windows: bool = os.name == "nt") -> Iterator
         names = [encode_segment(segment, is_windows=is_windows) for segment in key.name.split("/")]
         path = "/".join([_own_place(key.cache_path.rstrip("/"), is_windows=is_windows), *names])
     else:
-        path = "/".join(_segments(key, is_windows=is_windows))
+        path = _path(key, is_windows=is_windows)
     if _is_holdable(path, _WINDOWS_PATH_MAX if is_windows else _PATH_MAX_BYTES):
         yield path
     yield _alternate(key, is_windows=is_windows)
@@ -97,6 +101,15 @@ def _escape_first(segment: str) -> str:
     return f"%{ord(segment[0]):02X}{segment[1:]}"
 
 
+def _path(key: CacheKey, *, is_windows: bool) -> str:
+    scheme, authority, path = split_uri(key.uri)
+    # Nearly all keys are such that every segment stays as it is: seen in one look, as a catalog may have very many.
+    is_plain = scheme == "s3" and key.version_id is None and not is_windows and authority != CACHE_TAG.casefold()
+    if is_plain and _PLAIN_BUCKET.fullmatch(authority) and not _ENCODED_SOMEWHERE.search(path):
+        return f"{authority}/{path}"
+    return "/".join(_segments(key, is_windows=is_windows))
+
+
 def _segments(key: CacheKey, *, is_windows: bool) -> list[str]:
     scheme, authority, path = split_uri(key.uri)
     encoded = [encode_segment(segment, is_windows=is_windows) for segment in path.split("/")]
@@ -118,6 +131,8 @@ def _segments(key: CacheKey, *, is_windows: bool) -> list[str]:
 
 def _is_holdable(path: str, longest: int) -> bool:
     """Whether the path is short enough, and text: the name of a local file may have bytes that are none."""
+    if path.isascii() and len(path) <= min(longest, _SEGMENT_MAX_BYTES):
+        return True
     try:
         encoded = path.encode()
     except UnicodeEncodeError:

@@ -10,7 +10,16 @@ from .._config import CatalogConfig
 from .._errors import ConfigurationError, InvalidSourceError
 from .._models import FileMetadata
 from .._sources import SCHEME
-from ..ports import ListPage, ReadOutcome, ReadRequest, StoragePort, StorageSession, ThreadedReads, ThreadedSession
+from ..ports import (
+    ListPage,
+    ReadOutcome,
+    ReadRequest,
+    SeekableListing,
+    StoragePort,
+    StorageSession,
+    ThreadedReads,
+    ThreadedSession,
+)
 from ._filesystem import FilesystemStorage
 from ._s3 import S3Storage
 
@@ -74,9 +83,19 @@ class RouterSession:
         session = self._of(uri)
         return await session.threaded(uri) if isinstance(session, ThreadedSession) else None
 
+    def is_seekable(self, root: str) -> bool:
+        """Whether the storage of the scheme can begin a listing behind any key."""
+        session = self._sessions.get(_scheme_of(root))
+        return session is not None and isinstance(session, SeekableListing) and session.is_seekable(root)
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """Ask the storage of the scheme for a listing that begins behind a key; only where `is_seekable`."""
+        session = self._of(prefix)
+        assert isinstance(session, SeekableListing)  # noqa: S101  # what `is_seekable` has said
+        return await session.list_after(prefix, start_after, limit)
+
     def _of(self, uri: str) -> StorageSession:
-        scheme, separator, _ = uri.partition("://")
-        scheme = scheme.lower() if separator else "file"
+        scheme = _scheme_of(uri)
         session = self._sessions.get(scheme)
         if session is None:
             has = ", ".join(f"{name}://" for name in self._sessions)
@@ -87,3 +106,8 @@ class RouterSession:
                 f" pass storage=RouterStorage({{{scheme!r}: …}}) to add one",
             )
         return session
+
+
+def _scheme_of(uri: str) -> str:
+    scheme, separator, _ = uri.partition("://")
+    return scheme.lower() if separator else "file"

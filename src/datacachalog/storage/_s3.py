@@ -27,7 +27,6 @@ from .._errors import ConfigurationError, InvalidSourceError
 from .._models import FileMetadata, normalize_etag
 from .._threads import forks_held_back, in_daemon_thread
 from ..ports import (
-    ListedObject,
     ListPage,
     NotModified,
     RangeNotSatisfiable,
@@ -40,6 +39,7 @@ from ..ports import (
 from ._bulk import BulkAnswer
 from ._connections import Answer
 from ._s3_failures import error_of_answer, s3_failures
+from ._s3_listing import parse_list_page
 from ._s3_settings import certain_settings
 from ._s3_wire import ThreadedWire, Wire, error_fields, error_fields_here
 
@@ -69,6 +69,8 @@ _FIELD_OF_HEADER = {
     "x-amz-server-side-encryption": "ServerSideEncryption",
     "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
 }
+_LISTING_BODY = "datacachalog listing"
+_INLINE_LISTING_BYTES = 64 * 1024  # a millisecond's work, which takes less time than handing it to a thread
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _LONG_BYTES = 1024 * 1024  # a thread of its own costs as much as a tenth of that on the event loop
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
@@ -237,23 +239,36 @@ class S3Session:
             StorageError: or below: no such bucket, no permission, no answer.
             InvalidSourceError: not an S3 URI.
         """
+        return await self._list(prefix, {} if token is None else {"ContinuationToken": token})
+
+    def is_seekable(self, root: str) -> bool:
+        """Whether a listing can begin behind any key, in their order; so it is but for directory buckets.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html, StartAfter.
+        """
+        return root.startswith("s3://") and not root.endswith("--x-s3/")
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """List up to 1000 objects that come after a key (ListObjectsV2 with StartAfter).
+
+        Raises:
+            StorageError: or below: no such bucket, no permission, no answer.
+            InvalidSourceError: not an S3 URI.
+        """
+        return await self._list(prefix, {"StartAfter": split_s3_uri(start_after)[1], "MaxKeys": limit})
+
+    async def _list(self, prefix: str, arguments: Mapping[str, Any]) -> ListPage:
         bucket, key_prefix = split_s3_uri(prefix)
-        arguments: dict[str, Any] = {"Bucket": bucket, "Prefix": key_prefix}
-        if token is not None:
-            arguments["ContinuationToken"] = token
+        arguments = {"Bucket": bucket, "Prefix": key_prefix, "EncodingType": "url", **arguments}
         if self._storage.requester_pays:
             arguments["RequestPayer"] = "requester"
         client = await self._connected(prefix)
         with s3_failures(prefix):
             answer = await client.list_objects_v2(**arguments)
-            objects = tuple(
-                ListedObject(
-                    f"s3://{bucket}/{found['Key']}",
-                    FileMetadata(normalize_etag(found.get("ETag")), found.get("LastModified"), found["Size"]),
-                )
-                for found in answer.get("Contents", ())
-            )
-        return ListPage(objects, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
+            body = answer[_LISTING_BODY]
+            if len(body) <= _INLINE_LISTING_BYTES:
+                return parse_list_page(body, f"s3://{bucket}/")
+            return await anyio.to_thread.run_sync(parse_list_page, body, f"s3://{bucket}/", abandon_on_cancel=True)
 
     def read_arguments(self, request: ReadRequest) -> dict[str, Any]:
         """Give the arguments of a GetObject."""
@@ -371,6 +386,7 @@ class S3Session:
             except ValueError as error:  # "Invalid endpoint: …"
                 raise ConfigurationError(str(error)) from error
             client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
+            client.meta.events.register_first("before-parse.s3.ListObjectsV2", _keep_listing_as_it_came)
             return client, *findings
 
 
@@ -442,6 +458,13 @@ def _ask_for_the_region_once(params: Mapping[str, Any], **_: Any) -> None:
     with an endpoint that redirects everything, from HTTP to HTTPS say.
     """
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _keep_listing_as_it_came(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Take a listing away from botocore's parser, which would take ten times as long as ours."""
+    if response_dict["status_code"] == 200:
+        customized_response_dict[_LISTING_BODY] = response_dict["body"]
+        response_dict["body"] = b""
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .._errors import (
@@ -173,6 +172,8 @@ def parse_retry_after(value: str | None) -> float | None:
     """Read a Retry-After header, seconds or a date (RFC 9110, section 10.2.3), as seconds from now."""
     if not value:
         return None
+    from email.utils import parsedate_to_datetime  # loaded by now, by botocore
+
     try:
         if value.strip().isdigit():
             return float(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
@@ -12,7 +12,15 @@ import anyio
 from .._config import CatalogConfig
 from .._errors import StorageUnreachableError, ThrottledError
 from .._models import FileMetadata
-from ..ports import ListPage, ReadOutcome, ReadRequest, ReadResponse, StoragePort, StorageSession
+from ..ports import (
+    ListPage,
+    ReadOutcome,
+    ReadRequest,
+    ReadResponse,
+    SeekableListing,
+    StoragePort,
+    StorageSession,
+)
 from ._faults import Cut, Fault, FaultScript, Latency, Meanwhile, Reset, Stall, Throttled, Unreachable, WrongBytes
 
 StorageFault: TypeAlias = Cut | Latency | Meanwhile | Reset | Stall | Throttled | Unreachable | WrongBytes
@@ -93,9 +101,22 @@ class FaultySession:
 
     async def list_page(self, prefix: str, *, token: str | None = None) -> ListPage:
         """List from the inner storage."""
+        return await self._listed(prefix, lambda: self._inner.list_page(prefix, token=token))
+
+    def is_seekable(self, root: str) -> bool:
+        """Whether the inner storage can begin a listing behind any key."""
+        return isinstance(self._inner, SeekableListing) and self._inner.is_seekable(root)
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """List from the inner storage, from behind a key on; only where `is_seekable`."""
+        inner = self._inner
+        assert isinstance(inner, SeekableListing)  # noqa: S101  # what `is_seekable` has said
+        return await self._listed(prefix, lambda: inner.list_after(prefix, start_after, limit))
+
+    async def _listed(self, prefix: str, ask: Callable[[], Awaitable[ListPage]]) -> ListPage:
         faults = self._script.take(prefix, "LIST")
         await _fail_before(prefix, faults)
-        page = await self._inner.list_page(prefix, token=token)
+        page = await ask()
         await _fail_instead_of_answer(prefix, faults)
         return page
 

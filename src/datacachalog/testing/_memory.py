@@ -42,6 +42,7 @@ class StorageRequest:
         if_none_match: the validator of `ReadRequest.if_none_match`.
         version_id: the version asked for.
         token: where a listing goes on.
+        start_after: behind which URI a listing begins.
     """
 
     method: Literal["GET", "HEAD", "LIST"]
@@ -52,6 +53,7 @@ class StorageRequest:
     if_none_match: str | None = None
     version_id: str | None = None
     token: str | None = None
+    start_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +113,16 @@ class _Objects:
             raise ObjectNotFoundError(uri, "no such object", hint="write it with MemoryStorage.put()")
         return versions[-1].data, versions[-1].metadata
 
-    def page(self, prefix: str, token: str | None) -> ListPage:
+    def page(self, prefix: str, after: str | None, limit: int | None) -> ListPage:
         with self._lock:
             newest = {uri: versions[-1].metadata for uri, versions in self._versions.items()}
         # Listings give neither versions nor checksums, as S3's don't.
         found = [
             ListedObject(uri, replace(metadata, version_id=None, checksum=None))
             for uri, metadata in sorted(newest.items())
-            if metadata is not None and uri.startswith(prefix) and (token is None or uri > token)
+            if metadata is not None and uri.startswith(prefix) and (after is None or uri > after)
         ]
-        page = tuple(found[: self._page_size])
+        page = tuple(found[: self._page_size if limit is None else min(limit, self._page_size)])
         return ListPage(page, page[-1].uri if len(found) > len(page) else None)
 
 
@@ -256,7 +258,17 @@ class MemorySession:
         """List objects by the beginning of their URI."""
         self._objects.record(StorageRequest("LIST", prefix, token=token))
         await checkpoint()
-        return self._objects.page(prefix, token)
+        return self._objects.page(prefix, token, None)
+
+    def is_seekable(self, root: str) -> bool:  # noqa: ARG002  # the port's
+        """Say that every listing can begin behind any key."""
+        return True
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """List objects by the beginning of their URI, from behind a URI on."""
+        self._objects.record(StorageRequest("LIST", prefix, start_after=start_after))
+        await checkpoint()
+        return self._objects.page(prefix, start_after, limit)
 
     async def _chunks(self, data: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
         for position in range(start, stop, self._chunk_bytes):

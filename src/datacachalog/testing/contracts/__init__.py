@@ -25,6 +25,12 @@ import pytest
 pytest.register_assert_rewrite(f"{__name__}._storage", f"{__name__}._cache")
 
 from ._cache import CacheContract  # noqa: E402  # the reason above
-from ._storage import Delete, PicklableStorageContract, Seed, StorageContract  # noqa: E402  # the reason above
+from ._storage import (  # noqa: E402  # the reason above
+    Delete,
+    PicklableStorageContract,
+    Seed,
+    SeekableListingContract,
+    StorageContract,
+)
 
-__all__ = ["CacheContract", "Delete", "PicklableStorageContract", "Seed", "StorageContract"]
+__all__ = ["CacheContract", "Delete", "PicklableStorageContract", "Seed", "SeekableListingContract", "StorageContract"]
