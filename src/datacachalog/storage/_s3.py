@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import anyio
 
@@ -31,7 +31,7 @@ from ..ports import (
     ReadResponse,
     VersionChanged,
 )
-from ._s3_failures import error_of_answer, s3_failures
+from ._s3_failures import s3_failures
 
 _CHECKSUM_FIELDS = {
     "ChecksumCRC64NVME": "crc64nvme",
@@ -52,6 +52,8 @@ _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
     412: VersionChanged(),
     416: RangeNotSatisfiable(),
 }
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class S3Session:
         self._lock = anyio.Lock()
         self._client: Any = None
         self._wire: Any = None
+        self._credentials: Any = None
 
     async def head(self, uri: str, *, version_id: str | None = None) -> FileMetadata:
         """Ask what the object is (HeadObject), with the checksum that S3 has stored for it.
@@ -127,14 +130,13 @@ class S3Session:
         """
         arguments = self._arguments(uri, version_id)
         client = await self._connected(uri)
-        with s3_failures(uri):
+
+        async def ask() -> Any:
             sent = await self._send("HEAD", arguments)
-            if sent is None:
-                answer = await client.head_object(**arguments, ChecksumMode="ENABLED")
-            elif sent.status == 200:
-                answer = sent.fields
-            else:
-                raise error_of_answer(uri, sent.fields)
+            return await client.head_object(**arguments, ChecksumMode="ENABLED") if sent is None else sent.fields
+
+        with s3_failures(uri):
+            answer = await self._signed(ask)
             return _metadata(answer, size=answer["ContentLength"], is_whole=True)
 
     @asynccontextmanager
@@ -156,28 +158,25 @@ class S3Session:
         client = await self._connected(request.uri)
         import botocore.exceptions  # loaded by now
 
-        outcome: ReadOutcome | None = None
+        async def ask() -> tuple[Any, Any]:
+            sent = await self._send("GET", arguments)
+            if sent is not None:
+                return sent.fields, sent.response
+            answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
+            return answer, answer["Body"].raw_stream
+
+        outcome: ReadOutcome | None
         body: Any = None
         try:
             with s3_failures(request.uri):
-                sent = await self._send("GET", arguments)
-                if sent is not None:
-                    body = sent.response
-                    outcome = _OUTCOME_OF_STATUS.get(sent.status)
-                    if sent.status in (200, 206):
-                        outcome = _response(request, sent.fields, body)
-                    elif outcome is None:
-                        raise error_of_answer(request.uri, sent.fields)
+                try:
+                    answer, body = await self._signed(ask)
+                except botocore.exceptions.ClientError as error:
+                    outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
+                    if outcome is None:
+                        raise
                 else:
-                    try:
-                        answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
-                    except botocore.exceptions.ClientError as error:
-                        outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
-                        if outcome is None:
-                            raise
-                    else:
-                        body = answer["Body"].raw_stream
-                        outcome = _response(request, answer, body)
+                    outcome = _response(request, answer, body)
             yield outcome
         finally:
             if body is not None:
@@ -198,7 +197,7 @@ class S3Session:
             arguments["RequestPayer"] = "requester"
         client = await self._connected(prefix)
         with s3_failures(prefix):
-            answer = await client.list_objects_v2(**arguments)
+            answer = await self._signed(lambda: client.list_objects_v2(**arguments))
             objects = tuple(
                 ListedObject(
                     f"s3://{bucket}/{found['Key']}",
@@ -226,7 +225,17 @@ class S3Session:
             return None
         headers = {"x-amz-checksum-mode": "ENABLED"}
         headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
-        return await self._wire.send(method, arguments["Bucket"], arguments["Key"], arguments.get("VersionId"), headers)
+        sent = await self._wire.send(method, arguments["Bucket"], arguments["Key"], arguments.get("VersionId"), headers)
+        if sent is not None and sent.status not in (200, 206):
+            from botocore.exceptions import ClientError
+
+            sent.response.close()
+            raise ClientError(sent.fields, f"{method.title()}Object")
+        return sent
+
+    async def _signed(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Ask, and once more with other credentials where these have expired (`_s3_credentials`)."""
+        return await (ask() if self._credentials is None else self._credentials.signed(ask))
 
     async def _connected(self, uri: str) -> Any:
         if self._client is None:
@@ -234,7 +243,8 @@ class S3Session:
                 if self._client is None:
                     # Left to itself when cancelled: credentials may be looked for where nobody answers.
                     # The client holds no connection before its first request, so nothing leaks.
-                    client, self._wire = await in_daemon_thread(lambda: self._make_client(uri))
+                    made = await in_daemon_thread(lambda: self._make_client(uri))
+                    client, self._wire, self._credentials = made
                     self._stack.push_async_exit(client)
                     self._client = client
         return self._client
@@ -253,6 +263,7 @@ class S3Session:
                 from aiobotocore.httpsession import AIOHTTPSession
                 from aiobotocore.session import AioSession
 
+                from ._s3_credentials import Credentials, found_anew
                 from ._s3_wire import Wire
 
             http_sessions: list[Any] = []
@@ -284,8 +295,16 @@ class S3Session:
                     "s3", region_name=storage.region, endpoint_url=storage.endpoint_url, config=settings
                 )
                 client = await context.__aenter__()
-                credentials = None if storage.anonymous else await session.get_credentials()
-                return client, Wire(client, http_sessions[-1], credentials)
+                found = None if storage.anonymous else await session.get_credentials()
+                credentials = None if found is None else Credentials(found, find)
+                if credentials is not None:
+                    client.meta.events.register("before-sign.s3", credentials.sign_with_these)
+                return client, Wire(client, http_sessions[-1], credentials), credentials
+
+            async def find() -> Any:
+                if storage.session is not None:
+                    return await found_anew(storage.session)
+                return await AioSession(profile=storage.profile).get_credentials()
 
             async def make_if_credentials_are_near() -> Any:
                 if not storage.anonymous and await session.get_credentials() is None:
@@ -294,11 +313,11 @@ class S3Session:
 
             try:
                 # Only credentials that come over the network make this wait; only then it takes an event loop.
-                client, wire = _run_without_waiting(make_if_credentials_are_near()) or asyncio.run(make())
+                client, *rest = _run_without_waiting(make_if_credentials_are_near()) or asyncio.run(make())
             except ValueError as error:  # "Invalid endpoint: …"
                 raise ConfigurationError(str(error)) from error
             client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
-            return client, wire
+            return client, *rest
 
 
 def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -75,7 +75,7 @@ class Wire:
     Args:
         client: an aiobotocore S3 client; its requests are watched for where they go.
         http_session: the HTTP session that the client sends through.
-        credentials: an aiobotocore credentials object, or None for unsigned requests.
+        credentials: what gives the credentials of the moment, or None for unsigned requests.
     """
 
     def __init__(self, client: Any, http_session: Any, credentials: Any) -> None:
@@ -124,7 +124,7 @@ class Wire:
         sent = await self._http_session.send(_Request(method, url, request.headers))
         response, status = sent.raw, sent.status_code
         if status in _LEFT_TO_THE_CLIENT:
-            del self._routes[bucket]
+            self._routes.pop(bucket, None)  # another request of the bucket may have been first
             response.close()
             return None
         if status in (200, 206):
