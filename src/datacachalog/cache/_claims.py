@@ -17,6 +17,8 @@ import sys
 import threading
 from contextlib import suppress
 
+from . import _disk
+
 _BUSY = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 
 
@@ -66,12 +68,12 @@ class LockFile:
         """Give the descriptor, of a new file if the cache directory was removed meanwhile."""
         if self._handle is not None:
             try:
-                if os.path.samestat(os.fstat(self._handle), os.stat(self._path)):
+                if os.path.samestat(os.fstat(self._handle), os.lstat(self._path)):
                     return self._handle
             except FileNotFoundError:
                 pass
             os.close(self._handle)  # of a file that nobody else can reach any more
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._handle = _disk.open_in_place(self._path, os.O_RDWR | os.O_CREAT)
         return self._handle
 
 
@@ -81,7 +83,8 @@ _mutex = threading.Lock()
 
 def lock_file(path: str) -> LockFile:
     """Give this process's one lock file of that path."""
-    path = os.path.realpath(path)
+    directory, name = os.path.split(path)
+    path = os.path.join(os.path.realpath(directory), name)
     with _mutex:
         return _lock_files.setdefault(path, LockFile(path))
 

@@ -322,7 +322,7 @@ class FileCache:
                 _stamp(str(file.name))
                 yield str(file.name)
         elif isinstance(content, StagedFile):
-            with FileIO(content.path, "r+b") as file:
+            with FileIO(content.path, "r+b", opener=_disk.open_in_place) as file:
                 _disk.flush(file)
             _stamp(content.path)
             yield content.path
@@ -343,8 +343,10 @@ class FileCache:
                 raise
 
     def _touch(self, entry: CacheEntry) -> None:
+        place = entry.path.relative_to(self.cache_dir).as_posix()
         with suppress(OSError):
-            _disk.touch(self._sidecar_path(entry.path.relative_to(self.cache_dir).as_posix()))
+            if self._is_inside(place):
+                _disk.touch(self._sidecar_path(place))
 
     def _remove(self, key: CacheKey) -> int:
         removed = 0

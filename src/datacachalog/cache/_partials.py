@@ -17,6 +17,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from io import FileIO
@@ -167,8 +168,9 @@ def _partials(directory: str, key: CacheKey) -> Iterator[Found]:
     except OSError:
         return
     for name in names:
-        if name.startswith(prefix):
-            found = _read_journal(os.path.join(directory, name))
+        path = os.path.join(directory, name)
+        if name.startswith(prefix) and not os.path.islink(path):
+            found = _read_journal(path)
             if found is not None and found.header.uri == key.uri:
                 yield found
 
@@ -216,12 +218,13 @@ def _take_over(found: Found, path: str) -> str | None:
 
 
 def _has_data(path: str, size: int) -> bool:
-    """Whether the data is there, and no longer than the file is to be.
+    """Whether the data is there, a file of its own, and no longer than it is to be.
 
     It is not there if the owner was killed between putting the file in its place and removing what belongs to it.
     """
     try:
-        return os.stat(os.path.join(path, DATA)).st_size <= size
+        found = os.lstat(os.path.join(path, DATA))
+        return stat.S_ISREG(found.st_mode) and found.st_size <= size
     except FileNotFoundError:
         return False
 
@@ -229,7 +232,7 @@ def _has_data(path: str, size: int) -> bool:
 def _verified(path: str, found: Found) -> Iterator[Segment]:
     """Give the segments whose bytes have the CRC that the journal says."""
     update = crc_functions(found.header.crc_algorithm).update
-    with open(os.path.join(path, DATA), "rb", buffering=0) as data:
+    with FileIO(os.path.join(path, DATA), opener=_disk.open_in_place) as data:
         position = 0
         for segment in found.segments:
             if segment.start < position:  # overlaps: written by an attempt with other parts
