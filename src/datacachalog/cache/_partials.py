@@ -4,7 +4,8 @@ Invariants:
 
 - One process writes a partial: the one whose token is in its name. Another takes it over by renaming it, which only one
   can do, and only after its owner has let go of it (`free`) or has ended. If that can't be told from here (another host
-  or container), it must have been silent for a minute, and is copied: its owner may still be writing to the file.
+  or container), it must have been silent for a minute, and is copied: its owner may still be writing to the file. What
+  another user has left is copied too.
 - The journal says what was written, after it was written. It may say too much after a power cut, so what it says is
   read again and compared with its CRC before it is believed.
 - A partial is named after the key and the ETag: bytes of two versions never meet.
@@ -206,15 +207,22 @@ def _silent_seconds(path: str) -> float:
 
 def _take_over(found: Found, path: str) -> str | None:
     """Make a found partial ours; None if somebody else was faster."""
+    is_let_go = os.path.basename(found.path).rpartition(".")[2].startswith(_FREE) or is_gone(found.header.owner) is True
     try:
-        if os.path.basename(found.path).rpartition(".")[2].startswith(_FREE) or is_gone(found.header.owner) is True:
+        if is_let_go and _is_of_this_user(found.path):
             _disk.rename_directory(found.path, path)
-        else:
-            shutil.copytree(found.path, path)
-            _disk.remove_directory(found.path)
+            return path
+        shutil.copytree(found.path, path, symlinks=True)
     except OSError:
+        _disk.remove_directory(path)
         return None
+    _disk.remove_directory(found.path)
     return path
+
+
+def _is_of_this_user(path: str) -> bool:
+    """Whether this user made the data; nobody else may set its time (utimensat(2)), which publishing does."""
+    return not hasattr(os, "geteuid") or os.lstat(os.path.join(path, DATA)).st_uid == os.geteuid()
 
 
 def _has_data(path: str, size: int) -> bool:
