@@ -31,7 +31,7 @@ from ..ports import (
     ReadResponse,
     VersionChanged,
 )
-from ._s3_failures import s3_failures
+from ._s3_failures import cause_of, s3_failures, text_of
 
 _CHECKSUM_FIELDS = {
     "ChecksumCRC64NVME": "crc64nvme",
@@ -315,7 +315,7 @@ class S3Session:
                 # Only credentials that come over the network make this wait; only then it takes an event loop.
                 client, *rest = _run_without_waiting(make_if_credentials_are_near()) or asyncio.run(make())
             except ValueError as error:  # "Invalid endpoint: …"
-                raise ConfigurationError(str(error)) from error
+                raise ConfigurationError(text_of(error)) from cause_of(error)
             client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
             return client, *rest
 

@@ -88,7 +88,7 @@ def s3_failures(uri: str) -> Iterator[None]:
     except DatacachalogError:
         raise
     except boto.ClientError as error:
-        raise error_of_answer(uri, error.response) from error
+        raise error_of_answer(uri, error.response) from cause_of(error)
     except (
         boto.NoCredentialsError,
         boto.PartialCredentialsError,
@@ -99,7 +99,7 @@ def s3_failures(uri: str) -> Iterator[None]:
         boto.NoAuthTokenError,
     ) as error:
         hint = "log in or set a profile, S3Storage(profile=…), or S3Storage(anonymous=True) for public data"
-        raise CredentialsError(uri, _text(error), hint=hint) from error
+        raise CredentialsError(uri, text_of(error), hint=hint) from cause_of(error)
     except (
         boto.HTTPClientError,
         boto.ConnectionError,
@@ -108,18 +108,18 @@ def s3_failures(uri: str) -> Iterator[None]:
         OSError,
     ) as error:
         raise StorageUnreachableError(
-            uri, _text(error) or type(error).__name__, hint="check the network and the endpoint"
-        ) from error
+            uri, text_of(error) or type(error).__name__, hint="check the network and the endpoint"
+        ) from cause_of(error)
     except boto.ParamValidationError as error:
-        raise InvalidSourceError(uri, _text(error)) from error
+        raise InvalidSourceError(uri, text_of(error)) from cause_of(error)
     except boto.BotoCoreError as error:
-        raise ConfigurationError(f"{redact_uri(uri)}: {_text(error)}") from error
+        raise ConfigurationError(f"{redact_uri(uri)}: {text_of(error)}") from cause_of(error)
     except (ResponseParserError, ValueError, LookupError) as error:
         raise StorageUnreachableError(
             uri,
-            f"what answered can't be understood as S3: {_text(error)}",
+            f"what answered can't be understood as S3: {text_of(error)}",
             hint="check the endpoint, and whether a proxy or a login page answers in its place",
-        ) from error
+        ) from cause_of(error)
 
 
 def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
@@ -162,5 +162,16 @@ def parse_retry_after(value: str | None) -> float | None:
         return None
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Give an error's text without what may be secret in the URLs that it shows."""
     return _URL.sub(lambda match: redact_uri(match[0]), str(error))
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Give an error as the cause of ours; None if its text, or that of one of its own causes, shows a secret."""
+    shown: BaseException | None = error
+    while shown is not None:
+        if text_of(shown) != str(shown):
+            return None
+        shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
+    return error
