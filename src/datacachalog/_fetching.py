@@ -158,9 +158,10 @@ class Fetching:
             try:
                 while True:
                     decision = self._decide(target, entry)
-                    if isinstance(decision, Download) and await flight.wait():
-                        [entry] = await self._cache.lookup([target.key])
-                        decision = self._decide(target, entry)
+                    if isinstance(decision, Download):
+                        if await flight.wait():
+                            [entry] = await self._cache.lookup([target.key])
+                        decision = self._decide(target, flight.claim.entry or entry)
                     result = await self._carry_out(decision, target, flight)
                     if result is not None:
                         return result

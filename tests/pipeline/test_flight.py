@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import pytest
 
 from datacachalog import AsyncCatalog, CatalogConfig, Dataset, S3Storage
 from datacachalog._events import TransferAwaited
-from datacachalog.testing import FaultServer, Stall
+from datacachalog.testing import FaultServer, MemoryStorage, Stall
 
 PART = 1024 * 1024
 DATA = bytes(range(256)) * (4 * PART // 256)
 
 
-def catalog_of(server: FaultServer, cache_dir, observer=None, **settings) -> AsyncCatalog:
+def catalog_of(server: FaultServer, cache_dir, observer=None, names=("a",), **settings) -> AsyncCatalog:
     return AsyncCatalog(
-        [Dataset("a", "s3://bucket/a.bin")],
+        [Dataset(name, f"s3://bucket/{name}.bin") for name in names],
         cache_dir=cache_dir,
         storage=S3Storage(endpoint_url=server.endpoint_url),
-        config=CatalogConfig(part_bytes=PART, **settings),
+        config=CatalogConfig(**({"part_bytes": PART} | settings)),
         progress=observer or False,
     )
 
@@ -94,3 +96,86 @@ async def test_waiting_can_be_cancelled_and_takes_nothing_from_the_owner(stalled
             assert scope.cancelled_caught
             await anyio.to_thread.run_sync(stalled.release)
         assert DATA == (await other.fetch("a", offline=True)).read_bytes()
+
+
+def got(server: FaultServer, key: str) -> list[int]:
+    """The statuses of the answers for an object."""
+    return sorted(request.status for request in server.requests if request.key == key and request.method == "GET")
+
+
+@pytest.mark.parametrize(("size", "parts"), [(1000, 1), (len(DATA), 4)], ids=["small", "large"])
+async def test_g7_what_was_fetched_since_it_was_looked_up_is_not_fetched_again(server, tmp_path, size, parts):
+    """Many files are looked up at once and fetched one by one; by then another may have fetched them."""
+    server.put("bucket", "a.bin", b"first")
+    server.put("bucket", "b.bin", DATA[:size])
+    server.add_faults(Stall(uri="*/a.bin"))
+    async with (
+        catalog_of(server, tmp_path, names=("a", "b"), max_concurrency=1) as late,
+        catalog_of(server, tmp_path, names=("b",)) as other,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(late.fetch_all)
+        await until_stalled(server)
+        await other.fetch("b")
+        await anyio.to_thread.run_sync(server.release)
+    assert [206] * parts + [304] == got(server, "b.bin")
+
+
+async def test_g7_version_that_was_published_while_it_was_asked_for_is_not_fetched_again(server, tmp_path):
+    """A large object that has changed is fetched by one; who asked at the same time takes what that one published."""
+    server.put("bucket", "a.bin", DATA)
+    reports = []
+
+    async with (
+        catalog_of(server, tmp_path) as late,
+        catalog_of(server, tmp_path) as other,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def fetch() -> None:
+            reports.append(await late.fetch_all())
+
+        await other.fetch("a")
+        server.put("bucket", "a.bin", DATA[::-1])
+        server.clear_requests()
+        server.add_faults(Stall())
+        tasks.start_soon(fetch)
+        await until_stalled(server)
+        await other.fetch("a")
+        await anyio.to_thread.run_sync(server.release)
+    [result] = reports[0].values()
+    assert (DATA[::-1], "revalidated") == (result.path.read_bytes(), result.action)
+    assert [206] * 5 + [304] == got(server, "a.bin")
+
+
+async def test_remote_that_brings_what_is_cached_again_and_again_is_let_go_ahead(tmp_path):
+    """A store that knows no `If-None-Match` answers with the cached version; that is no reason to wait for ever."""
+    memory = MemoryStorage()
+    memory.put("s3://bucket/a.bin", DATA)
+
+    class Session:
+        def __init__(self, session):
+            self._session = session
+
+        def __getattr__(self, name):
+            return getattr(self._session, name)
+
+        def read(self, request):
+            return self._session.read(replace(request, if_none_match=None))
+
+    class Storage:
+        @asynccontextmanager
+        async def connect(self, config):
+            async with memory.connect(config) as session:
+                yield Session(session)
+
+    async with AsyncCatalog(
+        [Dataset("a", "s3://bucket/a.bin")],
+        cache_dir=tmp_path,
+        storage=Storage(),
+        config=CatalogConfig(part_bytes=PART),
+        progress=False,
+    ) as catalog:
+        for _ in range(2):
+            with anyio.fail_after(10):
+                assert DATA == (await catalog.fetch("a")).read_bytes()

@@ -69,7 +69,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """A large object has changed, and another process is fetching it already."""
+    """A large object has changed, and another process is fetching the new version already, or has just done so."""
 
 
 class _RangesIgnoredError(VersionChangedError):
@@ -282,9 +282,9 @@ class _Download:
 
     async def _receive_on_disk(self, response: ReadResponse, connection: AsyncExitStack) -> Staged | Elsewhere:
         """Take an answer that is too large for memory, or a part of the object, and all that it lacks."""
-        if not await self._flight.take():
-            return Elsewhere()
         metadata = response.metadata
+        if not await self._flight.take(metadata.etag):
+            return Elsewhere()
         algorithm = self._crc_algorithm(metadata)
         crc = await _crc(algorithm)
         staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata, algorithm))

@@ -243,11 +243,11 @@ class FileCache:
         except (OSError, UnsafePathError):
             is_ours = True  # whether the cache can be written is for those to say who write to it
         if is_ours:
-            found = resumable(partials, key)
+            entry, found = self._find(key), resumable(partials, key)
             if found is None:
-                return Claim(key)
+                return Claim(key, entry=entry)
             start, stop = missing_range(found)
-            return Claim(key, found.header.etag, start, stop)
+            return Claim(key, found.header.etag, start, stop, entry)
         found = in_progress(partials, key)
         if found is None:
             return Busy("another process", 0, None)
