@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import anyio
 
+from .._chance import chance
 from .._config import CatalogConfig
 from .._errors import StorageUnreachableError, ThrottledError
 from .._events import RequestRetried
@@ -110,7 +110,7 @@ class Retries:
         left = self._failed_first_at + config.retry_deadline_seconds - now
         if left <= 0 or (asked or 0.0) > left:
             raise _given_up(error, left, config.retry_deadline_seconds) from error
-        delay = min(left, retry_delay_seconds(self._failures, asked, random.random()))  # noqa: S311  # jitter, no secret
+        delay = min(left, retry_delay_seconds(self._failures, asked, chance.random()))
         self._requests.notify(
             RequestRetried(
                 operation=self._requests.operation,

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import shutil
 import stat
 import time
@@ -31,6 +30,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
+from .._chance import chance
 from .._digests import CrcAlgorithm, digest_file
 from .._errors import CacheError, IntegrityError, UnsafePathError, redact_uri
 from .._models import CacheMetadata, FileMetadata
@@ -333,7 +333,7 @@ class FileCache:
     def _new_file(self) -> Iterator[FileIO]:
         """Make a file of a new name, open for writing, which is to be renamed; it is removed if that fails."""
         # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
-        name = f"{random.getrandbits(64):016x}.tmp"  # no secret
+        name = f"{chance.getrandbits(64):016x}.tmp"  # no secret
         with _disk.create(os.path.join(self._directory(_PARTIAL), name)) as file:
             try:
                 yield file
@@ -437,7 +437,7 @@ def _stamp(path: str) -> None:
     The time is some moment of the last second, to the nanosecond, drawn by chance: the clock of a file system may tick
     only every few milliseconds, and two versions published within one tick must not look alike.
     """
-    nanoseconds = random.randrange(10**9)  # noqa: S311  # no secret
+    nanoseconds = chance.randrange(10**9)
     _disk.set_mtime(path, (time.time_ns() // 10**9 - 1) * 10**9 + nanoseconds)
 
 
