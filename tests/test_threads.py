@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
@@ -25,49 +26,53 @@ def wait_until_cancelled(task: asyncio.Task[object]) -> None:
         time.sleep(0.001)
 
 
-async def test_work_goes_to_its_end_however_often_it_is_cancelled():
-    """The cancellation comes when the work is done, and what it has got is undone."""
-    begun, goes_on, said = threading.Event(), threading.Event(), []
+class Work:
+    """Work in a thread that takes as long as `wait` does, and says what became of it."""
 
-    def work() -> str:
-        begun.set()
-        goes_on.wait(10)
-        said.append("done")
+    def __init__(self, wait: Callable[[], object]) -> None:
+        self.begun = threading.Event()
+        self.said: list[str] = []
+        self._wait = wait
+
+    def start(self) -> asyncio.Task[str]:
+        return asyncio.ensure_future(to_its_end(anyio.to_thread.run_sync(self._do), self._undo))
+
+    def _do(self) -> str:
+        self.begun.set()
+        self._wait()
+        self.said.append("done")
         return "got"
 
-    async def undo(got: str) -> None:
-        said.append(f"undone {got}")
+    async def _undo(self, got: str) -> None:
+        self.said.append(f"undone {got}")
 
-    task = asyncio.ensure_future(to_its_end(anyio.to_thread.run_sync(work), undo))
-    await anyio.to_thread.run_sync(begun.wait)
+
+async def test_work_goes_to_its_end_however_often_it_is_cancelled():
+    """The cancellation comes when the work is done, and what it has got is undone."""
+    goes_on = threading.Event()
+    work = Work(lambda: goes_on.wait(10))
+    task = work.start()
+    await anyio.to_thread.run_sync(work.begun.wait)
     for _ in range(3):
         task.cancel()
         await anyio.lowlevel.checkpoint()
     goes_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ["done", "undone got"] == said
+    assert ["done", "undone got"] == work.said
 
 
 def test_work_goes_to_its_end_when_the_loop_ends():
     """`asyncio.run` cancels all tasks that are left over when it ends; work that has begun is finished and undone."""
-    begun, said = threading.Event(), []
+    tasks: list[asyncio.Task[str]] = []
+    work = Work(lambda: wait_until_cancelled(tasks[0]))
 
     async def main() -> None:
-        def work() -> str:
-            begun.set()
-            wait_until_cancelled(task)
-            said.append("done")
-            return "got"
-
-        async def undo(got: str) -> None:
-            said.append(f"undone {got}")
-
-        task = asyncio.ensure_future(to_its_end(anyio.to_thread.run_sync(work), undo))
-        await anyio.to_thread.run_sync(begun.wait)
+        tasks.append(work.start())
+        await anyio.to_thread.run_sync(work.begun.wait)
 
     asyncio.run(main())
-    assert ["done", "undone got"] == said
+    assert ["done", "undone got"] == work.said
 
 
 def test_g7_a_fetch_that_is_left_over_at_the_loops_end_leaves_no_claim(tmp_path, monkeypatch):
