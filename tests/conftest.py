@@ -61,6 +61,7 @@ def _unblocked_loop() -> Iterator[BlockBuster]:
         # A loop of its own, in a worker thread, on which credentials are looked for: it keeps nobody waiting.
         for function in blockbuster.functions.values():
             function.can_block_in("datacachalog/storage/_s3.py", "_make_client")
+            function.can_block_in("datacachalog/storage/_s3_credentials.py", "_look")
         yield blockbuster
 
 

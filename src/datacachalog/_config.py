@@ -53,6 +53,8 @@ class CatalogConfig:
         connect_timeout_seconds: how long to wait for a connection.
         read_timeout_seconds: how long to wait without a byte received.
         retries: further tries of a request or a part.
+        retry_deadline_seconds: how long after its first failure a request or a part is tried again; bytes that come
+            begin it anew. 0 means that nothing is tried again.
         restarts: further tries of a download whose object keeps changing.
         max_age_seconds: how long a cached copy is used without a request; 0 means always ask.
         on_unreachable: what a fetch does with a cached copy when the remote does not answer: `"stale"` serves it with
@@ -70,6 +72,7 @@ class CatalogConfig:
     connect_timeout_seconds: float = _setting("connect_timeout_seconds", 10.0)
     read_timeout_seconds: float = _setting("read_timeout_seconds", 30.0)
     retries: int = _setting("retries", 5)
+    retry_deadline_seconds: float = _setting("retry_deadline_seconds", 120.0)
     restarts: int = _setting("restarts", 3)
     max_age_seconds: float = _setting("max_age_seconds", 0.0)
     on_unreachable: Literal["stale", "raise"] = _setting("on_unreachable", "stale")
@@ -82,9 +85,10 @@ class CatalogConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigurationError(f"{name} is a whole number, at least {least}: got {value!r}")
-        for name in ("connect_timeout_seconds", "read_timeout_seconds", "max_age_seconds", "lock_wait_seconds"):
+        above_zero = ("connect_timeout_seconds", "read_timeout_seconds")
+        for name in (*above_zero, "retry_deadline_seconds", "max_age_seconds", "lock_wait_seconds"):
             value = getattr(self, name)
-            may_be_zero = name in ("max_age_seconds", "lock_wait_seconds")
+            may_be_zero = name not in above_zero
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not (value >= 0 if may_be_zero else value > 0):
                 least_text = "at least 0" if may_be_zero else "above 0"

@@ -245,9 +245,9 @@ class Fetching:
                     begun = outcome
                 while True:
                     if begun.answer is None and isinstance(decision, Download):
-                        await flight.wait()
-                        [entry] = await self._cache.lookup([target.key])  # somebody may have published it just now
-                        decision = self._decide(target, entry)
+                        if await flight.wait():
+                            [entry] = await self._cache.lookup([target.key])
+                        decision = self._decide(target, flight.claim.entry or entry)
                     result = await self._carry_out(decision, target, flight, begun)
                     if result is not None:
                         return result
@@ -267,7 +267,7 @@ class Fetching:
         is_download = isinstance(decision, Download)
         entry = decision.servable if isinstance(decision, Download) else decision.entry
         known_etag = None if is_download or entry is None else entry.metadata.etag
-        outcome = await lane.fetch(target, known_etag, must_claim=is_download)
+        outcome = await lane.fetch(target, entry, known_etag, must_claim=is_download)
         match outcome:
             case Published(published, received_bytes):
                 reason = decision.reason if is_download else _CHANGED

@@ -54,6 +54,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
+class _UnstoppableTask(asyncio.Task[_Result]):
+    """A task that nobody cancels, `asyncio.run` included: when it ends, it cancels all tasks that there are."""
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  # its signature
+        return False
+
+
 async def to_its_end(
     work: Coroutine[Any, Any, _Result],
     undo: Callable[[_Result], Awaitable[object]] | None = None,
@@ -66,7 +73,7 @@ async def to_its_end(
         undo: gives back what the work has got, where the cancelled caller doesn't learn of it.
         interrupt: makes the work end soon; called when the caller is cancelled.
     """
-    task = asyncio.ensure_future(work)
+    task = _UnstoppableTask(work, loop=asyncio.get_running_loop())
     cancellation: asyncio.CancelledError | None = None
     if interrupt is not None:
         try:
@@ -82,7 +89,7 @@ async def to_its_end(
                 cancellation = error
     if cancellation is None:
         return task.result()
-    if not task.cancelled() and task.exception() is None and undo is not None:
+    if task.exception() is None and undo is not None:
         await to_its_end(_awaited(undo(task.result())))
     raise cancellation
 

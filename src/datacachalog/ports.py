@@ -375,12 +375,15 @@ class Claim:
         resumable_etag: the version of which an earlier attempt has left a part, if one has.
         missing_start: the first byte that it lacks.
         missing_stop: the first byte behind that which it has again, or the end of the file.
+        entry: what is cached of it, looked up after the claim was granted: who had it before may have published the
+            file just now. None if nothing is.
     """
 
     key: CacheKey
     resumable_etag: str | None = None
     missing_start: int = 0
     missing_stop: int = 0
+    entry: CacheEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,10 +427,6 @@ class ThreadedCache(Protocol):
 
     def release_here(self, claim: Claim) -> None:
         """Give a claim back."""
-        ...
-
-    def find_here(self, key: CacheKey) -> CacheEntry | None:
-        """Look a file up; None if there is no good copy."""
         ...
 
     def publish_here(self, verified: Verified) -> CacheEntry:

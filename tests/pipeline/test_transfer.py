@@ -79,7 +79,7 @@ class Bring:
         async with storage.connect(config) as session:
             requests = Requests(session, config, anyio.CapacityLimiter(config.max_concurrency), events.append, 1)
             flight = Flight(target, requests, self.cache)
-            assert await flight.take()
+            assert await flight.take(None)
             try:
                 async with transfer(target, known_etag, requests, self.cache, flight, Begun()) as outcome:
                     data = None

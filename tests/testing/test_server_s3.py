@@ -249,6 +249,25 @@ def test_only_the_access_key_is_served(key_id, expected):
     assert (expected[0], True) == (status, expected[1] in body)
 
 
+def test_access_key_that_has_expired_is_told_so():
+    """The old key is answered with ExpiredToken, the new one is served, and any other is still unknown."""
+    with FaultServer(access_key="old") as server:
+        server.put("bucket", "k", b"data")
+        server.expire_access_key("new")
+        answers = []
+        for key_id in ("old", "new", "other"):
+            credential = {"Authorization": f"AWS4-HMAC-SHA256 Credential={key_id}/20240101/us-east-1/s3/aws4_request"}
+            status, _, body = _request(server, "GET", "/bucket/k", credential)
+            answers.append((status, b"ExpiredToken" in body, b"InvalidAccessKeyId" in body))
+    assert [(400, True, False), (200, False, False), (403, False, True)] == answers
+
+
+def test_access_key_of_a_server_for_everybody_cannot_expire(server):
+    """Where no key is asked for there is none that could expire."""
+    with pytest.raises(ValueError, match="access_key"):
+        server.expire_access_key("new")
+
+
 def test_presigned_url_is_served():
     """The access key may be in the query."""
     with FaultServer(access_key="test") as server:

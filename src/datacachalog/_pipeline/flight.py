@@ -27,11 +27,20 @@ class Flight:
         self._claims = cache if isinstance(cache, ClaimsPort) else None
         self._is_held = False
         self._is_given_up = self._claims is None
+        self._passed_up_etag: str | None = None
 
-    async def take(self) -> bool:
-        """Take the claim, if nobody has it: whether this call may go ahead."""
+    async def take(self, etag: str | None) -> bool:
+        """Take the claim, if nobody has it: whether this call may go ahead and bring that version.
+
+        It may not if somebody has published the version since it was looked up here. That is said once only: a remote
+        that goes on bringing what is cached is let go ahead.
+        """
         if not (self._is_held or self._is_given_up):
             await self._ask()
+            published = self.claim.entry
+            if published is not None and published.metadata.etag == etag != self._passed_up_etag:
+                self._passed_up_etag = etag
+                return False
         return self._is_held or self._is_given_up
 
     async def wait(self) -> bool:

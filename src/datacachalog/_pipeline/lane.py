@@ -77,11 +77,12 @@ Outcome = Published | NotModified | HandedBack
 class _Errand:
     """One file on its way through the lane."""
 
-    __slots__ = ("error", "future", "known_etag", "must_claim", "outcome", "reads", "request", "target")
+    __slots__ = ("entry", "error", "future", "known_etag", "must_claim", "outcome", "reads", "request", "target")
 
     def __init__(
         self,
         target: Target,
+        entry: CacheEntry | None,
         request: ReadRequest,
         reads: ThreadedReads,
         future: asyncio.Future[None],
@@ -89,6 +90,7 @@ class _Errand:
         must_claim: bool,
     ) -> None:
         self.target = target
+        self.entry = entry
         self.request = request
         self.reads = reads
         self.future = future
@@ -149,11 +151,14 @@ class Lane:
                 if outcome.claim is not None:
                     self._cache.release_here(outcome.claim)
 
-    async def fetch(self, target: Target, known_etag: str | None, *, must_claim: bool) -> Outcome:
+    async def fetch(
+        self, target: Target, entry: CacheEntry | None, known_etag: str | None, *, must_claim: bool
+    ) -> Outcome:
         """Bring a file the short way, as far as that goes.
 
         Args:
             target: the file.
+            entry: its cached copy, if there is one; when it is claimed, and another one is there, it is handed back.
             known_etag: the version that is cached; None to bring the bytes in any case.
             must_claim: whether the file is to be claimed before it is asked for.
 
@@ -170,7 +175,7 @@ class Lane:
             if_none_match=known_etag,
             version_id=key.version_id,
         )
-        errand = _Errand(target, request, reads, self._loop.create_future(), must_claim=must_claim)
+        errand = _Errand(target, entry, request, reads, self._loop.create_future(), must_claim=must_claim)
         self._errands.add(errand)
         self._waiting.append(errand)
         self._employ()
@@ -296,12 +301,16 @@ class Lane:
                     errand.outcome = HandedBack()
                     return 0.0
                 claim = claimed
-                if claim.resumable_etag is not None or self._cache.find_here(errand.target.key) is not None:
+                if claim.resumable_etag is not None or _is_news(claim.entry, errand.entry):
                     errand.outcome = HandedBack(claim=claim)
                     return 0.0
             self._requests.sent += 1
             answer = errand.reads.ask(errand.request)
-            errand.outcome = HandedBack(claim=claim) if answer is None else self._outcome(errand, answer, claim)
+            if answer is None:
+                self._reads = {}  # the way, or the credentials, are not what they were
+                errand.outcome = HandedBack(claim=claim)
+            else:
+                errand.outcome = self._outcome(errand, answer, claim)
         except (StorageUnreachableError, ThrottledError) as failure:
             errand.outcome = HandedBack(failure=failure, claim=claim)
         except Exception as error:  # noqa: BLE001  # handed to whoever waits for the file
@@ -340,6 +349,11 @@ class Lane:
             length += len(piece)
         staged = Staged(response.metadata, tuple(pieces), length, format_crc(algorithm, crc), length)
         return Published(self._cache.publish_here(verify_here(staged, errand.target)), length)
+
+
+def _is_news(entry: CacheEntry | None, known: CacheEntry | None) -> bool:
+    """Whether somebody has published another copy than the one that was known."""
+    return entry is not None and (known is None or entry.metadata != known.metadata)
 
 
 def lane_of(session: StorageSession, cache: object, requests: Requests) -> Lane | None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from .._errors import AccessDeniedError, DatacachalogError, StorageError, StorageUnreachableError, ThrottledError
 from .._models import FileMetadata
 from ..ports import CacheEntry, ListPage
-from .requests import Requests
+from .requests import Requests, Retries
 from .workers import each
 
 PAGE_OBJECTS = 1000
@@ -214,5 +214,5 @@ async def _listed(ask: Ask, dataset: str, requests: Requests) -> ListPage:
     except (StorageUnreachableError, ThrottledError) as error:
         if requests.config.retries == 0:
             raise
-        await requests.wait_before_retry(dataset, ask.prefix, 1, error)
+        await Retries(requests, dataset, ask.prefix).wait(error)
     return await requests.list_after(ask.prefix, ask.start_after, ask.limit)

@@ -38,7 +38,7 @@ from ..ports import (
 )
 from .flight import Flight
 from .plan import missing_ranges
-from .requests import Requests
+from .requests import Requests, Retries
 from .resolve import Target
 
 _WRITE_BYTES = 1024 * 1024
@@ -78,7 +78,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """A large object has changed, and another process is fetching it already."""
+    """A large object has changed, and another process is fetching the new version already, or has just done so."""
 
 
 class _RangesIgnoredError(VersionChangedError):
@@ -129,7 +129,8 @@ async def transfer(
         StorageError: the remote refused, or did not answer after the retries.
         CacheError: the bytes couldn't be staged.
     """
-    received_bytes = restarts = breaks = 0
+    received_bytes = restarts = 0
+    retries = Retries(requests, target.dataset, target.key.uri)
     is_ranged = True
     while True:
         try:
@@ -143,10 +144,7 @@ async def transfer(
                 yield outcome
                 return
         except _BrokenError as broken:
-            breaks += 1
-            if breaks > requests.config.retries:
-                raise broken.error from None
-            await requests.wait_before_retry(target.dataset, target.key.uri, breaks, broken.error)
+            await retries.wait(broken.error, received_bytes)
         except VersionChangedError as change:  # it has left the staged file's context too, so that file is gone
             restarts += 1
             reason = str(change) or "the object was replaced while it was downloaded"
@@ -315,9 +313,9 @@ class _Download:
 
     async def _receive_on_disk(self, response: ReadResponse, connection: AsyncExitStack) -> Staged | Elsewhere:
         """Take an answer that is too large for memory, or a part of the object, and all that it lacks."""
-        if not await self._flight.take():
-            return Elsewhere()
         metadata = response.metadata
+        if not await self._flight.take(metadata.etag):
+            return Elsewhere()
         algorithm = self._crc_algorithm(metadata)
         crc = await _crc(algorithm)
         staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata, algorithm))
@@ -371,7 +369,7 @@ class _Download:
 
         The first part's answer is there already: `response`, over `connection`.
         """
-        tries = 0
+        retries = Retries(self._requests, self._target.dataset, self._target.key.uri)
         async with staging.part(part.start, part.stop) as writer:
             while part.position < part.stop:
                 try:
@@ -382,10 +380,7 @@ class _Download:
                 except (StorageUnreachableError, ThrottledError) as error:
                     if not self._is_pinnable:
                         raise _BrokenError(error) from error
-                    tries += 1
-                    if tries > self._requests.config.retries:
-                        raise
-                    await self._requests.wait_before_retry(self._target.dataset, self._target.key.uri, tries, error)
+                    await retries.wait(error, part.position)
                 response, connection = None, AsyncExitStack()
 
     async def _ask_part(self, part: _Part, metadata: FileMetadata, connection: AsyncExitStack) -> ReadResponse:

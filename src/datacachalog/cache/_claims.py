@@ -18,6 +18,8 @@ import threading
 import time
 from contextlib import suppress
 
+from . import _disk
+
 _LOOK_SECONDS = 0.1  # between looks whether the lock file is still the one that others open
 _BUSY = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 
@@ -73,12 +75,12 @@ class LockFile:
                 return self._handle
             self._seen_at = now
             try:
-                if os.path.samestat(os.fstat(self._handle), os.stat(self._path)):
+                if os.path.samestat(os.fstat(self._handle), os.lstat(self._path)):
                     return self._handle
             except FileNotFoundError:
                 pass
             os.close(self._handle)  # of a file that nobody else can reach any more
-        self._handle, self._seen_at = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666), now
+        self._handle, self._seen_at = _disk.open_in_place(self._path, os.O_RDWR | os.O_CREAT), now
         return self._handle
 
 
@@ -92,7 +94,8 @@ def lock_file(path: str) -> LockFile:
     known = _by_spelling.get(path)
     if known is not None:
         return known
-    real = os.path.realpath(path)
+    directory, name = os.path.split(path)
+    real = os.path.join(os.path.realpath(directory), name)
     with _mutex:
         known = _by_spelling[path] = _lock_files.setdefault(real, LockFile(real))
         return known

@@ -10,12 +10,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_FOLLOWS_ALWAYS = os.utime not in os.supports_follow_symlinks  # Windows
 _IOV_MAX = 1024  # what Linux takes at once; POSIX promises 16, and every system in use has 1024
 
 
 def create(path: str) -> FileIO:
     """Make a file that wasn't there, for writing."""
     return FileIO(path, "xb")
+
+
+def open_in_place(path: str, flags: int) -> int:
+    """Open a file of the cache's own, and nothing that a symbolic link in its place leads to; an `opener`."""
+    return os.open(path, flags | _NO_FOLLOW, 0o666)
 
 
 def write_all(file: FileIO, chunks: Sequence[bytes | memoryview]) -> None:
@@ -49,12 +56,15 @@ def flush(file: FileIO) -> None:
 
 def set_mtime(file: str | int, mtime_ns: int) -> None:
     """Give the file, named by its path or its descriptor, that modification time."""
-    os.utime(file, ns=(mtime_ns, mtime_ns))
+    if isinstance(file, int):
+        os.utime(file, ns=(mtime_ns, mtime_ns))
+    else:
+        os.utime(file, ns=(mtime_ns, mtime_ns), follow_symlinks=_FOLLOWS_ALWAYS)
 
 
 def touch(path: str) -> None:
     """Set the file's modification time to now."""
-    os.utime(path)
+    os.utime(path, follow_symlinks=_FOLLOWS_ALWAYS)
 
 
 def replace(source: str, target: str) -> None:
@@ -84,7 +94,10 @@ def remove_file(path: str) -> None:
 
 
 def remove_directory(path: str) -> None:
-    """Remove a directory of files, as far as it is there and may be removed."""
+    """Remove a directory of files, as far as it is there and may be removed; of a link, only the link."""
+    if os.path.islink(path):
+        remove_file(path)
+        return
     with suppress(OSError):
         for name in os.listdir(path):
             remove_file(os.path.join(path, name))

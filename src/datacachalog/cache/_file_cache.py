@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import random
 import shutil
 import stat
 import time
@@ -32,6 +31,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
+from .._chance import chance
 from .._digests import CrcAlgorithm, digest_file
 from .._errors import CacheError, IntegrityError, UnsafePathError, redact_uri
 from .._models import CacheMetadata, FileMetadata
@@ -193,10 +193,6 @@ class FileCache:
         """Give a claim back."""
         self._unclaim(claim)
 
-    def find_here(self, key: CacheKey) -> CacheEntry | None:
-        """Look a file up; None if there is no good copy."""
-        return self._find(key)
-
     def publish_here(self, verified: Verified) -> CacheEntry:
         """Put the bytes in their place, in one step that a reader sees whole or not at all.
 
@@ -295,11 +291,11 @@ class FileCache:
         except (OSError, UnsafePathError):
             is_ours = True  # whether the cache can be written is for those to say who write to it
         if is_ours:
-            found = resumable(partials, key)
+            entry, found = self._find(key), resumable(partials, key)
             if found is None:
-                return Claim(key)
+                return Claim(key, entry=entry)
             start, stop = missing_range(found)
-            return Claim(key, found.header.etag, start, stop)
+            return Claim(key, found.header.etag, start, stop, entry)
         found = in_progress(partials, key)
         if found is None:
             return Busy("another process", 0, None)
@@ -388,7 +384,7 @@ class FileCache:
                 file.close()
                 yield str(file.name), mtime_ns
         elif isinstance(content, StagedFile):
-            with FileIO(content.path, "r+b") as file:
+            with FileIO(content.path, "r+b", opener=_disk.open_in_place) as file:
                 _disk.flush(file)
                 mtime_ns = _stamp(file, size)
             yield content.path, mtime_ns
@@ -399,7 +395,7 @@ class FileCache:
     def _new_file(self) -> Iterator[FileIO]:
         """Make a file of a new name, open for writing, which is to be renamed; it is removed if that fails."""
         # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
-        name = f"{random.getrandbits(64):016x}.tmp"  # no secret
+        name = f"{chance.getrandbits(64):016x}.tmp"  # no secret
         with _disk.create(f"{self._directory(_TEMPORARY)}{os.sep}{name}") as file:
             try:
                 yield file
@@ -409,8 +405,10 @@ class FileCache:
                 raise
 
     def _touch(self, entry: CacheEntry) -> None:
+        place = entry.path.relative_to(self.cache_dir).as_posix()
         with suppress(OSError):
-            _disk.touch(self._sidecar_path(entry.path.relative_to(self.cache_dir).as_posix()))
+            if self._is_inside(place):
+                _disk.touch(self._sidecar_path(place))
 
     def _remove(self, key: CacheKey) -> int:
         removed = 0
@@ -518,7 +516,7 @@ def _stamp(file: FileIO, size: int) -> int:
     Raises:
         CacheError: the file hasn't the size that it should have.
     """
-    nanoseconds = random.randrange(10**9)  # noqa: S311  # no secret
+    nanoseconds = chance.randrange(10**9)
     mtime_ns = (time.time_ns() // 10**9 - 1) * 10**9 + nanoseconds
     _disk.set_mtime(file.fileno() if os.utime in os.supports_fd else str(file.name), mtime_ns)
     found = os.fstat(file.fileno())

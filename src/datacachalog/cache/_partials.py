@@ -4,7 +4,8 @@ Invariants:
 
 - One process writes a partial: the one whose token is in its name. Another takes it over by renaming it, which only one
   can do, and only after its owner has let go of it (`free`) or has ended. If that can't be told from here (another host
-  or container), it must have been silent for a minute, and is copied: its owner may still be writing to the file.
+  or container), it must have been silent for a minute, and is copied: its owner may still be writing to the file. What
+  another user has left is copied too.
 - The journal says what was written, after it was written. It may say too much after a power cut, so what it says is
   read again and compared with its CRC before it is believed.
 - A partial is named after the key and the ETag: bytes of two versions never meet.
@@ -17,6 +18,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -165,8 +167,9 @@ def _is_same(found: Header, wanted: Header) -> bool:
 def _partials(directory: str, key: CacheKey) -> Iterator[Found]:
     prefix = key_hash(key.uri, key.version_id) + "."
     for name in _names(directory):
-        if name.startswith(prefix):
-            found = _read_journal(os.path.join(directory, name))
+        path = os.path.join(directory, name)
+        if name.startswith(prefix) and not os.path.islink(path):
+            found = _read_journal(path)
             if found is not None and found.header.uri == key.uri:
                 yield found
 
@@ -225,24 +228,32 @@ def _silent_seconds(path: str) -> float:
 
 def _take_over(found: Found, path: str) -> str | None:
     """Make a found partial ours; None if somebody else was faster."""
+    is_let_go = os.path.basename(found.path).rpartition(".")[2].startswith(_FREE) or is_gone(found.header.owner) is True
     try:
-        if os.path.basename(found.path).rpartition(".")[2].startswith(_FREE) or is_gone(found.header.owner) is True:
+        if is_let_go and _is_of_this_user(found.path):
             _disk.rename_directory(found.path, path)
-        else:
-            shutil.copytree(found.path, path)
-            _disk.remove_directory(found.path)
+            return path
+        shutil.copytree(found.path, path, symlinks=True)
     except OSError:
+        _disk.remove_directory(path)
         return None
+    _disk.remove_directory(found.path)
     return path
 
 
+def _is_of_this_user(path: str) -> bool:
+    """Whether this user made the data; nobody else may set its time (utimensat(2)), which publishing does."""
+    return not hasattr(os, "geteuid") or os.lstat(os.path.join(path, DATA)).st_uid == os.geteuid()
+
+
 def _has_data(path: str, size: int) -> bool:
-    """Whether the data is there, and no longer than the file is to be.
+    """Whether the data is there, a file of its own, and no longer than it is to be.
 
     It is not there if the owner was killed between putting the file in its place and removing what belongs to it.
     """
     try:
-        return os.stat(os.path.join(path, DATA)).st_size <= size
+        found = os.lstat(os.path.join(path, DATA))
+        return stat.S_ISREG(found.st_mode) and found.st_size <= size
     except FileNotFoundError:
         return False
 
@@ -250,7 +261,7 @@ def _has_data(path: str, size: int) -> bool:
 def _verified(path: str, found: Found) -> Iterator[Segment]:
     """Give the segments whose bytes have the CRC that the journal says."""
     update = crc_functions(found.header.crc_algorithm).update
-    with open(os.path.join(path, DATA), "rb", buffering=0) as data:
+    with FileIO(os.path.join(path, DATA), opener=_disk.open_in_place) as data:
         position = 0
         for segment in found.segments:
             if segment.start < position:  # overlaps: written by an attempt with other parts

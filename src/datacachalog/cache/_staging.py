@@ -116,7 +116,7 @@ class _PartFile(FileIO):
         update: Callable[[bytes | memoryview, int], int],
         note: Callable[[Segment], None],
     ) -> None:
-        super().__init__(path, "r+b")
+        super().__init__(path, "r+b", opener=_disk.open_in_place)
         self.seek(start)
         self.segment = Segment(start, start, 0)
         self._end = stop

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -38,7 +38,8 @@ from ..ports import (
 )
 from ._bulk import BulkAnswer
 from ._connections import Answer
-from ._s3_failures import error_of_answer, s3_failures
+from ._s3_credentials import has_expired
+from ._s3_failures import cause_of, error_of_answer, s3_failures, text_of
 from ._s3_listing import parse_list_page
 from ._s3_settings import certain_settings
 from ._s3_wire import ThreadedWire, Wire, error_fields, error_fields_here
@@ -78,6 +79,8 @@ _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
     412: VersionChanged(),
     416: RangeNotSatisfiable(),
 }
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ class S3Session:
         self._wire = wire
         self._lock = anyio.Lock()
         self._client: Any = None
+        self._credentials: Any = None
         self._is_begun = False
 
     async def head(self, uri: str, *, version_id: str | None = None) -> FileMetadata:
@@ -157,12 +161,13 @@ class S3Session:
             InvalidSourceError: not an S3 URI.
         """
         arguments = self._arguments(uri, version_id)
-        with s3_failures(uri):
+
+        async def ask() -> FileMetadata:
             sent = await self._send("HEAD", arguments)
             if sent is None:
                 client = await self._connected(uri)
                 self._wire.watch(arguments["Bucket"], arguments["Key"])
-                answer = await client.head_object(**arguments, ChecksumMode="ENABLED")
+                answer = await self._signed(lambda: client.head_object(**arguments, ChecksumMode="ENABLED"))
                 return _metadata(answer, size=answer["ContentLength"], is_whole=True)
             try:
                 if sent.head.status != 200:
@@ -171,6 +176,9 @@ class S3Session:
                 return _metadata(fields, size=fields["ContentLength"], is_whole=True)
             finally:
                 sent.close()
+
+        with s3_failures(uri):
+            return await self._signed(ask)
 
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
@@ -182,15 +190,21 @@ class S3Session:
         """
         arguments = self.read_arguments(request)
         is_long = request.stop is not None and request.start > 0 and request.stop - request.start > _LONG_BYTES
+
+        async def ask() -> tuple[ReadOutcome, Any]:
+            sent = await self._send("GET", arguments, is_long=is_long)
+            if sent is None:
+                return await self._ask_client(request, arguments)
+            try:
+                return await _outcome(request, sent), sent
+            except BaseException:
+                sent.close()
+                raise
+
         body: Any = None
         try:
             with s3_failures(request.uri):
-                sent = await self._send("GET", arguments, is_long=is_long)
-                if sent is None:
-                    outcome, body = await self._ask_client(request, arguments)
-                else:
-                    body = sent
-                    outcome = await _outcome(request, sent)
+                outcome, body = await self._signed(ask)
             yield outcome
         finally:
             if body is not None:
@@ -219,7 +233,7 @@ class S3Session:
 
         self._wire.watch(arguments["Bucket"], arguments["Key"])
         try:
-            answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
+            answer = await self._signed(lambda: client.get_object(**arguments, ChecksumMode="ENABLED"))
         except botocore.exceptions.ClientError as error:
             outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
             if outcome is None:
@@ -264,7 +278,7 @@ class S3Session:
             arguments["RequestPayer"] = "requester"
         client = await self._connected(prefix)
         with s3_failures(prefix):
-            answer = await client.list_objects_v2(**arguments)
+            answer = await self._signed(lambda: client.list_objects_v2(**arguments))
             body = answer[_LISTING_BODY]
             if len(body) <= _INLINE_LISTING_BYTES:
                 return parse_list_page(body, f"s3://{bucket}/")
@@ -302,7 +316,24 @@ class S3Session:
         if not self._is_begun:
             await self._begin()
         query, headers = _query_and_headers(arguments)
-        return await self._wire.send(method, arguments["Bucket"], arguments["Key"], query, headers, is_long=is_long)
+        sent = await self._wire.send(method, arguments["Bucket"], arguments["Key"], query, headers, is_long=is_long)
+        if sent is not None and sent.head.status == 403:
+            try:
+                refusal = await error_fields(sent)
+            finally:
+                sent.close()
+            if self._client is not None:
+                from botocore.exceptions import ClientError  # `_signed` may come to other credentials
+
+                raise ClientError(refusal, f"{method.title()}Object")
+            if not has_expired(refusal):
+                raise error_of_answer(f"s3://{arguments['Bucket']}/{arguments['Key']}", refusal)
+            return None  # so may the client
+        return sent
+
+    async def _signed(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Ask the client, and once more with other credentials where these have expired (`_s3_credentials`)."""
+        return await (ask() if self._credentials is None else self._credentials.signed(ask))
 
     async def _begin(self) -> None:
         """See whether the settings leave anything for the client to find out."""
@@ -329,6 +360,7 @@ class S3Session:
                     # The client holds no connection before its first request, so nothing leaks.
                     client, *findings = await in_daemon_thread(lambda: self._make_client(uri))
                     self._stack.push_async_exit(client)
+                    self._credentials = findings[0]
                     self._wire.take_client(client, *findings)
                     self._client = client
         return self._client
@@ -346,6 +378,8 @@ class S3Session:
                 from aiobotocore.config import AioConfig
                 from aiobotocore.session import AioSession
                 from botocore.utils import get_environ_proxies
+
+                from ._s3_credentials import SessionCredentials, found_anew
 
             storage, config = self._storage, self._config
             session = storage.session or AioSession(profile=storage.profile)
@@ -366,7 +400,10 @@ class S3Session:
                     "s3", region_name=storage.region, endpoint_url=storage.endpoint_url, config=settings
                 )
                 client = await context.__aenter__()
-                credentials = None if storage.anonymous else await session.get_credentials()
+                found = None if storage.anonymous else await session.get_credentials()
+                credentials = None if found is None else SessionCredentials(found, find)
+                if credentials is not None:
+                    client.meta.events.register("before-sign.s3", credentials.sign_with_these)
                 own, ca_bundle = client.meta.config, session.get_config_variable("ca_bundle")
 
                 def proxies_of(url: str) -> object:
@@ -374,6 +411,11 @@ class S3Session:
                     return own.client_cert or (get_environ_proxies(url) if own.proxies is None else own.proxies)
 
                 return client, credentials, ca_bundle, proxies_of
+
+            async def find() -> Any:
+                if storage.session is not None:
+                    return await found_anew(storage.session)
+                return await AioSession(profile=storage.profile).get_credentials()
 
             async def make_if_credentials_are_near() -> Any:
                 if not storage.anonymous and await session.get_credentials() is None:
@@ -384,7 +426,7 @@ class S3Session:
                 # Only credentials that come over the network make this wait; only then it takes an event loop.
                 client, *findings = _run_without_waiting(make_if_credentials_are_near()) or asyncio.run(make())
             except ValueError as error:  # "Invalid endpoint: …"
-                raise ConfigurationError(str(error)) from error
+                raise ConfigurationError(text_of(error)) from cause_of(error)
             client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
             client.meta.events.register_first("before-parse.s3.ListObjectsV2", _keep_listing_as_it_came)
             return client, *findings
@@ -414,10 +456,13 @@ class S3ThreadedReads:
                 return None
             try:
                 outcome = _OUTCOME_OF_STATUS.get(answer.head.status)
-                if outcome is None:
-                    if answer.head.status not in (200, 206):
-                        raise error_of_answer(request.uri, error_fields_here(answer))
-                    outcome = _outcome_of_bytes(request, answer)
+                if outcome is None and answer.head.status not in (200, 206):
+                    refusal = error_fields_here(answer)
+                    if not has_expired(refusal):
+                        raise error_of_answer(request.uri, refusal)
+                    answer.close()
+                    return None  # the client may come to other credentials
+                outcome = outcome or _outcome_of_bytes(request, answer)
             except BaseException:
                 answer.close()
                 raise

@@ -89,7 +89,7 @@ def s3_failures(uri: str) -> Iterator[None]:
         mapped = mapped or _failure(uri, error)
         if mapped is None:
             raise
-        raise mapped from error
+        raise mapped from cause_of(error)
 
 
 def _failure(uri: str, error: Exception) -> DatacachalogError | None:
@@ -97,12 +97,12 @@ def _failure(uri: str, error: Exception) -> DatacachalogError | None:
     if isinstance(error, ValueError | LookupError | HttpError):
         return StorageUnreachableError(
             uri,
-            f"what answered can't be understood as S3: {_text(error)}",
+            f"what answered can't be understood as S3: {text_of(error)}",
             hint="check the endpoint, and whether a proxy or a login page answers in its place",
         )
     if isinstance(error, OSError):
         return StorageUnreachableError(
-            uri, _text(error) or type(error).__name__, hint="check the network and the endpoint"
+            uri, text_of(error) or type(error).__name__, hint="check the network and the endpoint"
         )
     return None
 
@@ -126,16 +126,16 @@ def _botocores_failure(uri: str, error: Exception) -> DatacachalogError | None:
             | boto.NoAuthTokenError()
         ):
             hint = "log in or set a profile, S3Storage(profile=…), or S3Storage(anonymous=True) for public data"
-            return CredentialsError(uri, _text(error), hint=hint)
+            return CredentialsError(uri, text_of(error), hint=hint)
         case boto.HTTPClientError() | boto.ConnectionError() | aiohttp.ClientError():
             hint = "check the network and the endpoint"
-            return StorageUnreachableError(uri, _text(error) or type(error).__name__, hint=hint)
+            return StorageUnreachableError(uri, text_of(error) or type(error).__name__, hint=hint)
         case boto.ParamValidationError():
-            return InvalidSourceError(uri, _text(error))
+            return InvalidSourceError(uri, text_of(error))
         case boto.BotoCoreError():
-            return ConfigurationError(f"{redact_uri(uri)}: {_text(error)}")
+            return ConfigurationError(f"{redact_uri(uri)}: {text_of(error)}")
         case ResponseParserError():
-            return _failure(uri, ValueError(_text(error)))
+            return _failure(uri, ValueError(text_of(error)))
         case _:
             return None
 
@@ -182,5 +182,16 @@ def parse_retry_after(value: str | None) -> float | None:
         return None
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Give an error's text without what may be secret in the URLs that it shows."""
     return _URL.sub(lambda match: redact_uri(match[0]), str(error))
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Give an error as the cause of ours; None if its text, or that of one of its own causes, shows a secret."""
+    shown: BaseException | None = error
+    while shown is not None:
+        if text_of(shown) != str(shown):
+            return None
+        shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
+    return error

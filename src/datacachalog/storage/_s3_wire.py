@@ -108,6 +108,7 @@ class Wire:
         self._routes: dict[str, _Route] = {}
         self._certain: CertainSettings | None = None
         self._credentials: CredentialsSource | None = None
+        self._signs_with: Any = None
         self._proxies_of: Callable[[str], object] = _no_proxies
         self._asked: ContextVar[tuple[str, str] | None] = ContextVar("asked", default=None)
         self._ca_bundle: str | None = None
@@ -136,7 +137,7 @@ class Wire:
 
         Args:
             client: an aiobotocore S3 client.
-            credentials: an aiobotocore credentials object, or None for unsigned requests.
+            credentials: what gives the credentials of the moment, or None for unsigned requests.
             ca_bundle: a file of certificates of the user's own.
             proxies_of: gives the proxies for a URL, if there are any.
         """
@@ -149,6 +150,7 @@ class Wire:
 
         self._certain, self._routes = None, {}
         self._credentials, self._ca_bundle, self._proxies_of = current, ca_bundle, proxies_of
+        self._signs_with = credentials
         self._context = None
         for operation in ("GetObject", "HeadObject"):
             client.meta.events.register(f"{_SIGNING_NOTES}.{operation}", self._note)
@@ -256,7 +258,7 @@ class Wire:
         signing = request.context.get("signing", {})
         # Other signers (S3 Express sessions, several regions at once) sign with more than the credentials.
         is_plain = not is_signed or signature_version in _SIGNED_VERSIONS
-        has_own = signing.get("request_credentials") is not None or signing.get("identity_cache") is not None
+        has_own = signing.get("request_credentials") not in (None, self._signs_with) or "identity_cache" in signing
         if not url.endswith("/" + encoded) or not is_plain or has_own or self._proxies_of(url):
             self._routes.pop(bucket, None)
             return

@@ -160,7 +160,7 @@ class FaultServer:
 
     Args:
         faults: what goes wrong. Those that meet one request act together; `Status` goes before the others.
-        access_key: the only access key that is served; None serves everybody.
+        access_key: the only access key that is served, until `expire_access_key`; None serves everybody.
         default_checksum: which checksum is stored for an object whose writer gives none, as S3 does; None for a store
             that doesn't.
         has_checksums_on_ranges: answer a request for a part with the checksum of the whole, which S3 does not.
@@ -182,6 +182,7 @@ class FaultServer:
         self._store = ObjectStore(default_checksum=default_checksum, min_part_bytes=min_part_bytes)
         self._script = FaultScript()
         self._access_key = access_key
+        self._expired_keys: frozenset[str] = frozenset()
         self._has_checksums_on_ranges = has_checksums_on_ranges
         # Re-entrant and held for a few statements only, so that it can be taken on an event loop.
         self._changed = threading.Condition(threading.RLock())
@@ -339,6 +340,18 @@ class FaultServer:
 
     # -- what goes wrong
 
+    def expire_access_key(self, successor: str) -> None:
+        """From now on serve another access key; who signs with the old one is told that it has expired.
+
+        Raises:
+            ValueError: everybody is served.
+        """
+        with self._changed:
+            if self._access_key is None:
+                raise ValueError("this FaultServer serves every access key: make it with access_key=…")
+            self._expired_keys |= {self._access_key}
+            self._access_key = successor
+
     def add_faults(self, *faults: ServerFault) -> None:
         """Append faults; they count from now on.
 
@@ -464,8 +477,10 @@ class FaultServer:
             for fault in faults:
                 if isinstance(fault, Status):
                     raise scripted_error(fault)
-            if self._access_key is not None:
-                require_access_key(request, self._access_key)
+            with self._changed:
+                access_key, expired_keys = self._access_key, self._expired_keys
+            if access_key is not None:
+                require_access_key(request, access_key, expired_keys)
             answer = answer_of(self._store, request, has_checksums_on_ranges=self._has_checksums_on_ranges)
         except S3Error as error:
             answer = error_answer(request, error)
