@@ -26,6 +26,10 @@ PlanAction = Literal["download", "revalidate", "none", "fail"]
 """What a fetch would do: bring the bytes; ask whether the cached copy is fresh; nothing; fail."""
 
 
+NULL_VERSION = "null"
+"""What S3 calls the version that is written while a bucket keeps none: unlike every other, it can be overwritten."""
+
+
 def normalize_etag(etag: str | None) -> str | None:
     """Take the quotes and the weakness mark off an ETag (RFC 9110, section 8.8.3); an empty one is none."""
     if etag is None:
@@ -172,7 +176,17 @@ class CacheMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """One version of an object in a versioned bucket."""
+    """One version of an object in a versioned bucket, or the mark that it was deleted.
+
+    Args:
+        version_id: its name; `"null"` for what was written while the bucket kept no versions, which alone can be
+            overwritten.
+        last_modified: when it was written, to the remote's precision; an upload in parts counts from its beginning.
+        etag: its validator without quotes; None for a delete marker.
+        size: bytes; 0 for a delete marker.
+        is_latest: whether it is what a fetch without a version means.
+        is_delete_marker: whether it says that the object was deleted, and has no bytes.
+    """
 
     version_id: str
     last_modified: datetime

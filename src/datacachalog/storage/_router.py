@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 
 from .._config import CatalogConfig
-from .._errors import ConfigurationError, InvalidSourceError
+from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError
 from .._models import FileMetadata
 from .._sources import SCHEME
-from ..ports import ListPage, ReadOutcome, ReadRequest, StoragePort, StorageSession
+from ..ports import ListPage, ReadOutcome, ReadRequest, StoragePort, StorageSession, VersionedSession, VersionPage
 from ._filesystem import FilesystemStorage
 from ._s3 import S3Storage
 
@@ -68,6 +68,17 @@ class RouterSession:
     async def list_page(self, prefix: str, *, token: str | None = None) -> ListPage:
         """Ask the storage of the scheme for a listing."""
         return await self._of(prefix).list_page(prefix, token=token)
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """Ask the storage of the scheme for a listing of versions.
+
+        Raises:
+            VersioningNotSupportedError: it keeps none.
+        """
+        session = self._of(prefix)
+        if not isinstance(session, VersionedSession):
+            raise VersioningNotSupportedError(prefix, "the storage of this scheme keeps no versions")
+        return await session.version_page(prefix, after=after, token=token)
 
     def _of(self, uri: str) -> StorageSession:
         scheme, separator, _ = uri.partition("://")

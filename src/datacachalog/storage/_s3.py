@@ -18,8 +18,8 @@ import anyio
 
 from .._config import CatalogConfig
 from .._digests import parse_digest
-from .._errors import ConfigurationError, InvalidSourceError
-from .._models import FileMetadata, normalize_etag
+from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError
+from .._models import NULL_VERSION, FileMetadata, normalize_etag
 from .._threads import forks_held_back, in_daemon_thread
 from ..ports import (
     ListedObject,
@@ -30,8 +30,10 @@ from ..ports import (
     ReadRequest,
     ReadResponse,
     VersionChanged,
+    VersionPage,
 )
 from ._s3_failures import error_of_answer, s3_failures
+from ._s3_versions import ORDER_NOTES, markers, note_order, version_page
 
 _CHECKSUM_FIELDS = {
     "ChecksumCRC64NVME": "crc64nvme",
@@ -127,14 +129,14 @@ class S3Session:
         """
         arguments = self._arguments(uri, version_id)
         client = await self._connected(uri)
-        with s3_failures(uri):
+        with s3_failures(uri, version_id):
             sent = await self._send("HEAD", arguments)
             if sent is None:
                 answer = await client.head_object(**arguments, ChecksumMode="ENABLED")
             elif sent.status == 200:
                 answer = sent.fields
             else:
-                raise error_of_answer(uri, sent.fields)
+                raise error_of_answer(uri, sent.fields, version_id)
             return _metadata(answer, size=answer["ContentLength"], is_whole=True)
 
     @asynccontextmanager
@@ -159,7 +161,7 @@ class S3Session:
         outcome: ReadOutcome | None = None
         body: Any = None
         try:
-            with s3_failures(request.uri):
+            with s3_failures(request.uri, request.version_id):
                 sent = await self._send("GET", arguments)
                 if sent is not None:
                     body = sent.response
@@ -167,7 +169,7 @@ class S3Session:
                     if sent.status in (200, 206):
                         outcome = _response(request, sent.fields, body)
                     elif outcome is None:
-                        raise error_of_answer(request.uri, sent.fields)
+                        raise error_of_answer(request.uri, sent.fields, request.version_id)
                 else:
                     try:
                         answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
@@ -207,6 +209,34 @@ class S3Session:
                 for found in answer.get("Contents", ())
             )
         return ListPage(objects, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """List up to 1000 versions and delete markers (ListObjectVersions).
+
+        In a bucket that never kept versions, each object has one, `"null"`.
+
+        Raises:
+            VersioningNotSupportedError: the store doesn't know this request.
+            StorageError: or below: no such bucket, no permission (`s3:ListBucketVersions`), no answer.
+            InvalidSourceError: not an S3 URI.
+        """
+        bucket, key_prefix = split_s3_uri(prefix)
+        after_key = None if after is None else split_s3_uri(after)[1]
+        arguments = {"Bucket": bucket, "Prefix": key_prefix, **markers(after_key, token)}
+        if self._storage.requester_pays:
+            arguments["RequestPayer"] = "requester"
+        client = await self._connected(prefix)
+        import botocore.exceptions  # loaded by now
+
+        with s3_failures(prefix):
+            try:
+                answer = await client.list_object_versions(**arguments)
+            except botocore.exceptions.ClientError as error:
+                code = error.response.get("Error", {}).get("Code")
+                if code in ("NotImplemented", "MethodNotAllowed"):
+                    raise VersioningNotSupportedError(prefix, f"the store can't list versions: {code}") from error
+                raise
+            return version_page(bucket, answer)
 
     def _arguments(self, uri: str, version_id: str | None) -> dict[str, Any]:
         bucket, key = split_s3_uri(uri)
@@ -298,6 +328,7 @@ class S3Session:
             except ValueError as error:  # "Invalid endpoint: …"
                 raise ConfigurationError(str(error)) from error
             client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
+            client.meta.events.register(ORDER_NOTES, note_order)
             return client, wire
 
 
@@ -366,7 +397,7 @@ def _metadata(answer: Mapping[str, Any], *, size: int, is_whole: bool) -> FileMe
         etag=etag,
         last_modified=answer.get("LastModified"),
         size=size,
-        version_id=None if version_id == "null" else version_id,
+        version_id=None if version_id == NULL_VERSION else version_id,
         checksum=(_stored_checksum(answer, etag) if is_whole else None) or _md5_of_etag(answer, etag),
     )
 

@@ -71,8 +71,12 @@ _URL = re.compile(r"""https?://[^\s"'<>]+""")
 
 
 @contextmanager
-def s3_failures(uri: str) -> Iterator[None]:
+def s3_failures(uri: str, version_id: str | None = None) -> Iterator[None]:
     """Map what botocore, aiohttp and the network raise. The first use imports them: make it in a worker thread.
+
+    Args:
+        uri: the object that was asked for.
+        version_id: which version of it, if it was one.
 
     Raises:
         StorageError: or below, by what the remote said.
@@ -88,7 +92,7 @@ def s3_failures(uri: str) -> Iterator[None]:
     except DatacachalogError:
         raise
     except boto.ClientError as error:
-        raise error_of_answer(uri, error.response) from error
+        raise error_of_answer(uri, error.response, version_id) from error
     except (
         boto.NoCredentialsError,
         boto.PartialCredentialsError,
@@ -122,8 +126,14 @@ def s3_failures(uri: str) -> Iterator[None]:
         ) from error
 
 
-def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
-    """Give the error that an answer of S3 means. A HEAD has no body: there the code is the status."""
+def error_of_answer(uri: str, answer: Mapping[str, Any], version_id: str | None = None) -> DatacachalogError:
+    """Give the error that an answer of S3 means. A HEAD has no body: there the code is the status.
+
+    Args:
+        uri: the object that was asked for.
+        answer: as botocore's errors have it.
+        version_id: which version of it, if it was one.
+    """
     code = str(answer.get("Error", {}).get("Code", ""))
     metadata = answer.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 0))
@@ -135,8 +145,10 @@ def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
         return InvalidSourceError(uri, cause)
     if code == "NoSuchBucket":
         return BucketNotFoundError(uri, cause, hint="check the bucket's name and endpoint_url")
-    if code == "NoSuchVersion":
-        return VersionNotFoundError(uri, cause)
+    # No such key has no such version; one that is a delete marker can't be read (405), nor what is no id at all (400).
+    is_no_id = code == "InvalidArgument" and "version" in said.lower()
+    if code == "NoSuchVersion" or (version_id is not None and (status in (404, 405) or is_no_id)):
+        return VersionNotFoundError(uri, f"version {version_id}: {cause}", hint="versions() lists those there are")
     if code == "NoSuchKey" or status == 404:
         return ObjectNotFoundError(uri, cause, hint="check the key; a cached copy, if there is one, is kept")
     if code in _CREDENTIALS or status == 401:
@@ -144,7 +156,10 @@ def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
     if code in _THROTTLED or status == 429:
         return ThrottledError(uri, cause, hint="lower max_concurrency", retry_after_seconds=retry_after_seconds)
     if status == 403:
-        return AccessDeniedError(uri, cause, hint=hint or "the credentials in use may not read it")
+        denied = "the credentials in use may not read it"
+        if version_id is not None:
+            denied += ": a version needs s3:GetObjectVersion"
+        return AccessDeniedError(uri, cause, hint=hint or denied)
     if status >= 500 or code == "RequestTimeout":
         return StorageUnreachableError(uri, cause, retry_after_seconds=retry_after_seconds)
     return StorageError(uri, cause, hint=hint)
