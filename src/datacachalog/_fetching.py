@@ -9,20 +9,31 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal, assert_never
 
 import anyio
 
-from ._errors import CacheError, IntegrityError, StorageError, StorageUnreachableError, ThrottledError
+from ._errors import (
+    CacheError,
+    IntegrityError,
+    LockMismatchError,
+    StorageError,
+    StorageUnreachableError,
+    ThrottledError,
+    VersionNotFoundError,
+)
 from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinished
 from ._models import Dataset, FetchAction, FetchResult
+from ._pipeline.adopt import copied, find_entries
 from ._pipeline.flight import Flight
-from ._pipeline.plan import Decision, Download, Revalidate, Unavailable, UseCached, decide
+from ._pipeline.locked import check_remote
+from ._pipeline.plan import Adopt, Decision, Download, Revalidate, Unavailable, UseCached, decide
 from ._pipeline.report import FileResult, fetch_result, stale_result
 from ._pipeline.requests import Requests
-from ._pipeline.resolve import Resolver, Target
-from ._pipeline.transfer import Elsewhere, Staged, transfer
+from ._pipeline.resolve import Selection, Target
+from ._pipeline.transfer import Elsewhere, NotThatVersionError, Staged, transfer
 from ._pipeline.verify import verify
 from ._pipeline.workers import each
 from .ports import CacheEntry, CacheKey, CachePort
@@ -35,10 +46,11 @@ class Wish:
     force: bool = False
     offline: bool | None = None
     on_unreachable: Literal["stale", "raise"] | None = None
+    as_of: datetime | None = None
 
 
 class Fetching:
-    """One operation that fetches. `results` and `errors` grow, by the datasets' names, as it goes on.
+    """One operation that fetches. `results`, `files` and `errors` grow, by the datasets' names, as it goes on.
 
     Args:
         resolver: what the datasets mean.
@@ -50,7 +62,7 @@ class Fetching:
 
     def __init__(
         self,
-        resolver: Resolver,
+        resolver: Selection,
         cache: CachePort,
         requests: Requests,
         locks: weakref.WeakValueDictionary[CacheKey, anyio.Lock],
@@ -58,6 +70,7 @@ class Fetching:
     ) -> None:
         config = requests.config
         self.results: dict[str, FetchResult] = {}
+        self.files: dict[str, list[FileResult]] = {}
         self.errors: dict[str, Exception] = {}
         self._resolver = resolver
         self._cache = cache
@@ -71,12 +84,15 @@ class Fetching:
     async def run(self, datasets: Sequence[Dataset]) -> None:
         """Fetch them all, at once."""
         operation, notify = self._requests.operation, self._requests.notify
+        if not self._is_offline:
+            await self._resolver.prepare(datasets, self._requests)
         entries = await self._lookup_all(datasets)
 
         async def one(dataset: Dataset) -> None:
             try:
                 files = await self._fetch_dataset(dataset, entries)
                 self.results[dataset.name] = fetch_result(dataset, files)
+                self.files[dataset.name] = files
                 notify(DatasetFinished(operation=operation, dataset=dataset.name))
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with must stop no other
                 self.errors[dataset.name] = error
@@ -86,17 +102,19 @@ class Fetching:
 
     async def _lookup_all(self, datasets: Sequence[Dataset]) -> dict[CacheKey, CacheEntry | None]:
         """Read the sidecars of all single files in one hop; one that can't be read is looked up again on its own."""
-        keys = [self._resolver.target(dataset).key for dataset in datasets if not dataset.is_multi_file]
         try:
-            return dict(zip(keys, await self._cache.lookup(keys), strict=True)) if keys else {}
-        except CacheError:
+            known = [self._resolver.known(dataset) for dataset in datasets]
+            keys = [target.key for target in known if target is not None]
+            return dict(zip(keys, await find_entries(self._cache, keys), strict=True)) if keys else {}
+        except (CacheError, LockMismatchError):
             return {}
 
     async def _fetch_dataset(self, dataset: Dataset, entries: dict[CacheKey, CacheEntry | None]) -> list[FileResult]:
         requests, resolver = self._requests, self._resolver
         outage: StorageError | None = None
-        if not dataset.is_multi_file:
-            targets = [resolver.target(dataset)]
+        known = resolver.known(dataset)
+        if known is not None:
+            targets = [known]
         elif self._is_offline:
             targets = await resolver.cached_targets(dataset)
         else:
@@ -108,11 +126,11 @@ class Fetching:
                     raise
                 outage = error
         if not targets:
-            raise StorageUnreachableError(resolver.source(dataset), "offline, and nothing is cached")
+            raise StorageUnreachableError(resolver.source(dataset), resolver.nothing_cached)
         if dataset.is_multi_file:
             requests.notify(DatasetResolved(operation=requests.operation, dataset=dataset.name, files=len(targets)))
             keys = [target.key for target in targets]
-            entries = dict(zip(keys, await self._cache.lookup(keys), strict=True))
+            entries = dict(zip(keys, await find_entries(self._cache, keys), strict=True))
         results: dict[CacheKey, FileResult] = {}
         failures: list[Exception] = []
 
@@ -121,7 +139,7 @@ class Fetching:
                 if target.key in entries:
                     entry = entries[target.key]
                 else:
-                    [entry] = await self._cache.lookup([target.key])
+                    [entry] = await find_entries(self._cache, [target.key])
                 if outage is not None and entry is not None:
                     result = stale_result(entry, outage)
                 else:
@@ -153,11 +171,16 @@ class Fetching:
         must_look_again = lock.locked()
         async with lock:
             if must_look_again:  # somebody has just fetched it
-                [entry] = await self._cache.lookup([target.key])
+                [entry] = await find_entries(self._cache, [target.key])
             flight = Flight(target, self._requests, self._cache)
             try:
                 while True:
                     decision = self._decide(target, entry)
+                    if isinstance(decision, Adopt):
+                        adopted = await self._adopt(target, decision)
+                        if adopted is not None:
+                            return adopted
+                        decision = self._decide(target, None)
                     if isinstance(decision, Download) and await flight.wait():
                         [entry] = await self._cache.lookup([target.key])
                         decision = self._decide(target, entry)
@@ -169,13 +192,24 @@ class Fetching:
             finally:
                 await flight.release()
 
+    async def _adopt(self, target: Target, decision: Adopt) -> FileResult | None:
+        """Copy what is cached in the newest's place; None if that isn't right any more."""
+        try:
+            async with copied(target, decision.entry, self._cache) as staged:
+                entry = await self._cache.publish(await verify(staged, target))
+        except IntegrityError:
+            return None
+        return _file_result(entry, "cached", 0, decision.reason)
+
     async def _carry_out(self, decision: Decision, target: Target, flight: Flight) -> FileResult | None:
         """Do what was decided; None if another process is doing it, and the decision is to be made again."""
         servable: CacheEntry | None
         match decision:
             case UseCached(entry, reason, because):
                 action: FetchAction = "revalidated" if because == "listing" else "cached"
-                return FileResult(entry.path, action, entry.metadata.size, 0, reason, entry.metadata.verified_by)
+                return _file_result(entry, action, 0, reason)
+            case Adopt():
+                raise AssertionError("a copy within the cache is tried before anything else")
             case Unavailable(reason):
                 raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
             case Revalidate(servable, reason):
@@ -188,11 +222,20 @@ class Fetching:
         try:
             try:
                 return await self._transfer(target, servable, known_etag, reason, flight)
+            except NotThatVersionError:
+                target = await self._undemanding(target)
+                return await self._transfer(target, servable, known_etag, reason, flight)
             except IntegrityError:
                 # What was taken over may have come wrong already, from a process that was killed before it could see.
                 if not flight.forget_partial():
                     raise
                 return await self._transfer(target, servable, known_etag, reason, flight)
+        except IntegrityError as error:
+            if target.locked is None or error.expected != target.locked.digest:
+                raise
+            raise LockMismatchError(
+                target.dataset, f"{error.uri} has the digest {error.got}, and {error.expected} in the data lock file"
+            ) from error
         except (StorageUnreachableError, ThrottledError) as error:
             if servable is None or self._is_strict:
                 raise
@@ -213,28 +256,34 @@ class Fetching:
                 published = await self._cache.publish(await verify(outcome, target))
                 if entry is not None and known_etag is not None:
                     reason = "the remote has another version"
-                metadata = published.metadata
-                return FileResult(
-                    published.path,
-                    "downloaded",
-                    metadata.size,
-                    outcome.received_bytes,
-                    reason,
-                    metadata.verified_by,
-                )
+                return _file_result(published, "downloaded", outcome.received_bytes, reason)
         if entry is None:
             raise StorageError(target.key.uri, "the remote says that nothing changed, but nothing is cached")
         if target.max_age_seconds > 0:
             await self._cache.touch([entry])
-        return FileResult(
-            entry.path,
-            "revalidated",
-            entry.metadata.size,
-            0,
-            "the remote has the cached version",
-            entry.metadata.verified_by,
-        )
+        return _file_result(entry, "revalidated", 0, "the remote has the cached version")
+
+    async def _undemanding(self, target: Target) -> Target:
+        """Say why the remote hasn't the ETag that was demanded; if it has, it is one that can't be demanded (weak).
+
+        What is fetched then is compared with the lock file's digest alone.
+
+        Raises:
+            LockMismatchError: the remote has another version than the data lock file names.
+            VersionNotFoundError: what was to be fetched as of some time has been overwritten.
+        """
+        if target.locked is None:
+            raise VersionNotFoundError(
+                target.key.uri, "it was overwritten since it was listed, and its bucket kept no version of it"
+            )
+        check_remote(target, await self._requests.head(target.dataset, target.key.uri, target.key.version_id))
+        return replace(target, if_match=None)
 
     def _decide(self, target: Target, entry: CacheEntry | None) -> Decision:
         age_seconds = 0.0 if entry is None else time.time() - entry.validated_at
         return decide(target, entry, age_seconds=age_seconds, is_forced=self._is_forced, is_offline=self._is_offline)
+
+
+def _file_result(entry: CacheEntry, action: FetchAction, bytes_downloaded: int, reason: str) -> FileResult:
+    metadata = entry.metadata
+    return FileResult(entry.path, action, metadata.size, bytes_downloaded, reason, metadata.verified_by, metadata)

@@ -52,6 +52,8 @@ class Dataset:
         reader: what `load()` calls with the path (for several files: with the list of paths).
         checksum: the digest that the file must have, `"sha256:<hex>"`, `"md5:<hex>"`, `"crc64nvme:<base64>"`,
             `"crc32c:<base64>"` or `"crc32:<base64>"`: a pin. Only for a single file.
+        version_id: the version that is meant, in a bucket that keeps versions, instead of the newest. It never changes,
+            so once it is cached nothing is asked of the remote. Only for a single file.
         max_age: how long a cached copy is used without asking the remote, in seconds or as a `timedelta`; None means
             what the configuration says.
         tags: words to group datasets by.
@@ -66,6 +68,7 @@ class Dataset:
     cache_path: str | None = field(default=None, kw_only=True)
     reader: Callable[..., Any] | None = field(default=None, kw_only=True)
     checksum: str | None = field(default=None, kw_only=True)
+    version_id: str | None = field(default=None, kw_only=True)
     max_age: float | None = field(default=None, kw_only=True)
     tags: tuple[str, ...] = field(default=(), kw_only=True)
 
@@ -78,6 +81,7 @@ class Dataset:
         cache_path: str | os.PathLike[str] | None = None,
         reader: Callable[..., Any] | None = None,
         checksum: str | None = None,
+        version_id: str | None = None,
         max_age: float | timedelta | None = None,
         tags: Iterable[str] = (),
     ) -> None:
@@ -101,6 +105,8 @@ class Dataset:
                 checksum = parse_digest(str(checksum))
             except ValueError as error:
                 raise ConfigurationError(f"dataset {name!r}: {error}") from None
+        if version_id is not None and (not isinstance(version_id, str) or not version_id):
+            raise ConfigurationError(f"dataset {name!r}: version_id is a version's id as text: got {version_id!r}")
         set_field = object.__setattr__
         set_field(self, "name", name)
         set_field(self, "source", source)
@@ -108,10 +114,12 @@ class Dataset:
         set_field(self, "cache_path", None if cache_path is None else os.fspath(cache_path))
         set_field(self, "reader", reader)
         set_field(self, "checksum", checksum)
+        set_field(self, "version_id", version_id)
         set_field(self, "max_age", max_age)
         set_field(self, "tags", tuple(tags))
-        if checksum is not None and self.is_multi_file:
-            raise ConfigurationError(f"dataset {name!r}: a checksum pins one file, {redact_uri(source)} may be many")
+        for pin, value in (("checksum", checksum), ("version_id", version_id)):
+            if value is not None and self.is_multi_file:
+                raise ConfigurationError(f"dataset {name!r}: a {pin} pins one file, {redact_uri(source)} may be many")
 
     @property
     def is_multi_file(self) -> bool:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._errors import StorageError
-from .._models import Dataset, DatasetStatus, FetchAction, FetchReport, FetchResult, FileMetadata, Freshness
+from .._models import (
+    CacheMetadata,
+    Dataset,
+    DatasetStatus,
+    FetchAction,
+    FetchReport,
+    FetchResult,
+    FileMetadata,
+    Freshness,
+)
 from ..ports import CacheEntry
 
 _COST: dict[FetchAction, int] = {"cached": 0, "revalidated": 1, "downloaded": 2, "stale": 3}
@@ -24,6 +33,7 @@ class FileResult:
     bytes_downloaded: int
     reason: str
     verified_by: str | None
+    metadata: CacheMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,7 @@ def stale_result(entry: CacheEntry, error: StorageError) -> FileResult:
     """Serve the cached copy because the remote did not answer."""
     metadata = entry.metadata
     return FileResult(
-        entry.path, "stale", metadata.size, 0, f"the remote did not answer: {error}", metadata.verified_by
+        entry.path, "stale", metadata.size, 0, f"the remote did not answer: {error}", metadata.verified_by, metadata
     )
 
 
