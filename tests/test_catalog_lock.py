@@ -208,9 +208,20 @@ async def test_a_frozen_catalog_fetches_the_version_that_was_overwritten(
     assert b"locked" == (await make_catalog("a", frozen=True).fetch("a")).read_bytes()
 
 
+async def test_invalidate_drops_what_is_locked(server: FaultServer, make_catalog: MakeCatalog, is_versioned) -> None:
+    """Also on a frozen catalog the next fetch downloads."""
+    for key in ("a", "dir/1"):
+        server.put("bucket", key, key.encode())
+    await make_catalog("a", "dir/").lock()
+    frozen = make_catalog("a", "dir/", frozen=True)
+    await frozen.fetch_all()
+    assert [2 if is_versioned else 1] * 2 == [await frozen.invalidate(name) for name in ("a", "dir/")]
+    assert {"downloaded"} == {result.action for result in (await frozen.fetch_all()).values()}
+
+
 async def test_every_dataset_that_differs_is_named_with_how(server: FaultServer, make_catalog: MakeCatalog) -> None:
     """All differences of the catalog and of the remote come at once, and the others are fetched."""
-    for key in ("same", "changed", "moved", "removed", "dir/1"):
+    for key in ("same", "changed", "moved", "removed", "dir/1", "dir/2", "dir/3"):
         server.put("bucket", key, b"old")
     names = ["same", "changed", "moved", "removed", "dir/"]
     await make_catalog(*names).lock()
@@ -230,7 +241,9 @@ async def test_every_dataset_that_differs_is_named_with_how(server: FaultServer,
     assert f"has the ETag {new.etag} now" in str(errors["changed"])
     assert "its source is s3://bucket/same here, and s3://bucket/moved there" in str(errors["moved"])
     assert "no such dataset" in str(errors["added"])
-    plan = {step.name: step.action for step in (await frozen.plan()).steps}
+    steps = (await frozen.plan()).steps
+    plan = {step.name: step.action for step in steps}
+    assert ["dir/1 has the ETag" in step.reason for step in steps if step.name == "dir/"] == [True]
     expected = dict.fromkeys(("changed", "removed", "dir/", "moved", "added"), "fail")
     assert {"same": "none", **expected} == plan
     freshness = {status.name: status.freshness for status in await frozen.status()}

@@ -21,11 +21,13 @@ from datacachalog import (
     FetchAllError,
     Freshness,
     IntegrityError,
+    InvalidSourceError,
     MultiFileDatasetError,
     ObjectNotFoundError,
     RouterStorage,
     S3Storage,
     StorageUnreachableError,
+    ThrottledError,
     VersioningNotSupportedError,
     VersionNotFoundError,
 )
@@ -265,12 +267,21 @@ async def test_g1_wrong_bytes_of_a_version_are_refused(
         await make_catalog("k").fetch("k", version_id=three[0])
 
 
-async def test_invalidate_drops_versions_too(server: FaultServer, three: list[str], make_catalog: MakeCatalog) -> None:
-    """Nothing of a dataset is left, so that a copy that `verify` found to be wrong can be dropped."""
-    catalog = make_catalog("k")
-    await catalog.fetch("k")
-    await catalog.fetch("k", version_id=three[0])
-    assert (2, 0) == (await catalog.invalidate("k"), (await catalog.cache_info()).files)
+async def test_invalidate_drops_what_the_dataset_is(
+    server: FaultServer, three: list[str], make_catalog: MakeCatalog
+) -> None:
+    """What the next fetch would serve is dropped: the newest, or the version that the dataset names, and no other."""
+    catalog = make_catalog("k", "*", Dataset("pinned", "s3://bucket/k", version_id=three[0]))
+    await catalog.fetch_all()
+    await catalog.fetch("k", version_id=three[1])
+    dropped = []
+    for name in ("k", "pinned", "*"):
+        dropped.append(await catalog.invalidate(name))
+        await catalog.fetch("k")
+    sent(server)
+    await catalog.fetch("pinned")
+    await catalog.fetch("k", version_id=three[1])
+    assert ([1, 1, 1], ["GetObject"]) == (dropped, sent(server))
 
 
 async def test_versions_are_none_of_a_globs_files(
@@ -354,7 +365,11 @@ async def test_g1_as_of_in_a_bucket_without_versions_is_what_is_there_or_an_erro
     with pytest.raises(VersionNotFoundError):
         await catalog.fetch("k", as_of=day(1) - timedelta(days=1))
 
-    path.unlink()
+    server.put("plain", "k", b"other", last_modified=day(1))
+    server.add_faults(Status(503, times=None))
+    with pytest.raises(ThrottledError):
+        await catalog.fetch("k", as_of=day(2))
+    server.clear_faults()
     server.add_faults(Meanwhile(lambda: server.put("plain", "k", b"new"), method="ListObjectVersions"))
     with pytest.raises(VersionNotFoundError, match="overwritten"):
         await catalog.fetch("k", as_of=day(2))
@@ -370,7 +385,9 @@ async def test_fetch_all_as_of_gives_everything_as_it_was(
     server.put("bucket", "dir/late.csv", b"", last_modified=day(3))
     server.put("bucket", "late", b"", last_modified=day(3))
     (tmp_path / "file").write_bytes(b"")
-    catalog = make_catalog("one", "late", "dir/*.csv", "dir/", "late/*", Dataset("file", tmp_path / "file"))
+    catalog = make_catalog(
+        "one", "late", "dir/*.csv", "dir/", "late/*", Dataset("file", tmp_path / "file"), Dataset("odd", "x://y")
+    )
     report = await catalog.fetch_all(as_of=day(2), on_error="collect")
     contents = {name: [path.read_bytes() for path in result.paths] for name, result in report.items()}
     files = [b"dir/a.csv of 1", b"dir/b.csv of 1"]
@@ -379,6 +396,7 @@ async def test_fetch_all_as_of_gives_everything_as_it_was(
         "late": VersionNotFoundError,
         "late/*": EmptyGlobMatchError,
         "file": VersioningNotSupportedError,
+        "odd": InvalidSourceError,
     } == {name: type(error) for name, error in report.errors.items()}
     sent(server)
     assert files == [path.read_bytes() for path in await catalog.fetch_files("dir/*.csv", as_of=day(2))]
@@ -400,6 +418,19 @@ async def test_many_datasets_of_a_directory_share_listings(tmp_path: Path) -> No
         assert len(lists) <= 8, "75 objects of 2 versions, 50 to a page"
         again = await catalog.fetch_all(as_of=day(2))
         assert {"cached"} == {result.action for result in again.values()}
+
+
+async def test_datasets_that_lie_far_apart_cost_a_listing_each(tmp_path: Path) -> None:
+    """Where pages bring one object each, no more of them are asked for one after the other."""
+    storage = MemoryStorage(is_versioned=True, page_size=20)
+    for number in range(1000):
+        storage.put(f"mem://b/dir/{number:03}", f"{number}".encode(), last_modified=day(1))
+    datasets = [Dataset(f"{number}", f"mem://b/dir/{number:03}") for number in range(0, 1000, 50)]
+    async with AsyncCatalog(datasets, cache_dir=tmp_path, storage=storage, progress=False) as catalog:
+        report = await catalog.fetch_all(as_of=day(2))
+    assert [dataset.name for dataset in datasets] == [result.path.read_text() for result in report.values()]
+    lists = [request for request in storage.requests if request.method == "LIST"]
+    assert (20, 3) == (len(lists), sum(request.after is not None or request.uri.endswith("/") for request in lists))
 
 
 async def test_listings_that_may_not_be_shared_are_asked_for_one_by_one(

@@ -75,7 +75,7 @@ from ._readers import reader_of
 from ._sources import absolute_path
 from ._threads import to_its_end
 from .cache import FileCache
-from .ports import CacheEntry, CacheInventory, CacheKey, CachePort, Observer, StoragePort
+from .ports import CacheEntry, CacheKey, CachePort, Observer, StoragePort
 from .progress import ProgressOption, observer_for
 from .storage import RouterStorage
 
@@ -389,6 +389,7 @@ class AsyncCatalog:
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             StorageError: the remote is gone, refused, or did not answer.
         """
         dataset = self.get_dataset(name)
@@ -522,7 +523,9 @@ class AsyncCatalog:
     # -- managing
 
     async def invalidate(self, name: str) -> int:
-        """Drop what is cached of a dataset, versions included; the next fetch downloads it.
+        """Drop what is cached of a dataset; the next fetch downloads it.
+
+        What is cached of its versions by `version_id` and `as_of` stays: a version never changes.
 
         Args:
             name: the dataset.
@@ -532,15 +535,16 @@ class AsyncCatalog:
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             CacheError: the cache can't be written.
         """
         dataset = self.get_dataset(name)
-        if dataset.is_multi_file:
-            return await self._cache.remove([entry.key for entry in await self._resolver.matching(dataset)])
-        keys = {self._resolver.target(dataset).key}
-        if isinstance(self._cache, CacheInventory):
-            keys |= {e.key for e in await self._resolver.matching(dataset) if e.key.version_id is not None}
-        return await self._cache.remove(list(keys))
+        targets = await self._resolver.cached_targets(dataset) if dataset.is_multi_file else []
+        if self._config.frozen:
+            targets += await (await self._selection()).cached_targets(dataset)
+        if not dataset.is_multi_file:
+            targets.append(self._resolver.target(dataset))
+        return await self._cache.remove(list({target.key for target in targets}))
 
     async def lock(self, names: Iterable[str] | None = None, path: str | os.PathLike[str] | None = None) -> Path:
         """Write down which version of each dataset is the newest now, in the data lock file: to be committed.
@@ -676,6 +680,7 @@ class AsyncCatalog:
             targets, listings = await selection.targets(dataset, requests)
         entries = await find_entries(self._cache, [target.key for target in targets])
         looks: dict[CacheKey, _Look] = {}
+        failures: list[Exception] = []
 
         async def one(found: tuple[Target, CacheEntry | None]) -> None:
             target, entry = found
@@ -683,11 +688,17 @@ class AsyncCatalog:
             decision = decide(target, entry, age_seconds=age_seconds, is_forced=False, is_offline=is_offline)
             remote = target.listed
             if remote is None and isinstance(decision, Revalidate | Download):
-                remote = await requests.head(dataset.name, target.key.uri, target.key.version_id)
-                check_remote(target, remote)
+                try:
+                    remote = await requests.head(dataset.name, target.key.uri, target.key.version_id)
+                    check_remote(target, remote)
+                except Exception as error:  # noqa: BLE001  # one that fails must not turn into a group of errors
+                    failures.append(error)
+                    return
             looks[target.key] = _Look(entry, decision, remote)
 
         await each(list(zip(targets, entries, strict=True)), one, at_once=self._config.max_concurrency)
+        if failures:
+            raise failures[0]
         return [looks[target.key] for target in targets], listings
 
     # -- datasets, targets, keys

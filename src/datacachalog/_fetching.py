@@ -176,11 +176,6 @@ class Fetching:
             try:
                 while True:
                     decision = self._decide(target, entry)
-                    if isinstance(decision, Adopt):
-                        adopted = await self._adopt(target, decision)
-                        if adopted is not None:
-                            return adopted
-                        decision = self._decide(target, None)
                     if isinstance(decision, Download) and await flight.wait():
                         [entry] = await self._cache.lookup([target.key])
                         decision = self._decide(target, entry)
@@ -192,14 +187,14 @@ class Fetching:
             finally:
                 await flight.release()
 
-    async def _adopt(self, target: Target, decision: Adopt) -> FileResult | None:
+    async def _adopt(self, target: Target, newest: CacheEntry, reason: str) -> FileResult | None:
         """Copy what is cached in the newest's place; None if that isn't right any more."""
         try:
-            async with copied(target, decision.entry, self._cache) as staged:
+            async with copied(target, newest, self._cache) as staged:
                 entry = await self._cache.publish(await verify(staged, target))
         except IntegrityError:
             return None
-        return _file_result(entry, "cached", 0, decision.reason)
+        return _file_result(entry, "cached", 0, reason)
 
     async def _carry_out(self, decision: Decision, target: Target, flight: Flight) -> FileResult | None:
         """Do what was decided; None if another process is doing it, and the decision is to be made again."""
@@ -208,8 +203,9 @@ class Fetching:
             case UseCached(entry, reason, because):
                 action: FetchAction = "revalidated" if because == "listing" else "cached"
                 return _file_result(entry, action, 0, reason)
-            case Adopt():
-                raise AssertionError("a copy within the cache is tried before anything else")
+            case Adopt(entry, reason):
+                adopted = await self._adopt(target, entry, reason)
+                return adopted or await self._carry_out(self._decide(target, None), target, flight)
             case Unavailable(reason):
                 raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
             case Revalidate(servable, reason):

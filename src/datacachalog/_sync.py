@@ -255,6 +255,7 @@ class Catalog:
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             StorageError: the remote is gone, refused, or did not answer.
         """
         return self._run(lambda core: core.is_stale(name))
@@ -321,7 +322,9 @@ class Catalog:
         return self._run(lambda core: core.cache_info())
 
     def invalidate(self, name: str) -> int:
-        """Drop what is cached of a dataset, versions included; the next fetch downloads it.
+        """Drop what is cached of a dataset; the next fetch downloads it.
+
+        What is cached of its versions by `version_id` and `as_of` stays: a version never changes.
 
         Args:
             name: the dataset.
@@ -331,6 +334,7 @@ class Catalog:
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             CacheError: the cache can't be written.
         """
         return self._run(lambda core: core.invalidate(name))

@@ -17,7 +17,7 @@ from .._digests import DEFAULT_CRC, crc_algorithm_of, digest_chunks
 from .._errors import IntegrityError
 from .._models import FileMetadata
 from .._threads import to_its_end
-from ..ports import CacheEntry, CacheKey, CachePort
+from ..ports import CacheEntry, CacheKey, CachePort, Staging
 from .plan import missing_ranges
 from .resolve import Target
 from .transfer import Staged, loaded_crc
@@ -55,34 +55,44 @@ async def copied(target: Target, entry: CacheEntry, cache: CachePort) -> AsyncIt
     algorithm = known.digest.partition(":")[0]
     crc_algorithm = crc_algorithm_of(known.digest) or DEFAULT_CRC
     await loaded_crc(crc_algorithm)
+    if known.size <= _CHUNK_BYTES:
+        with _failures(entry):
+            content, digest = await anyio.to_thread.run_sync(_read, entry, algorithm)
+        _compare(entry, digest)
+        yield Staged(metadata, (content,), len(content), digest, 0, known.verified_by)
+        return
     with _failures(entry):
         # Shielded: a thread that opens can't be stopped, and its file would be nobody's to close.
         file = await to_its_end(_opened(entry), undo=lambda file: file.close())
     try:
-        if known.size <= _CHUNK_BYTES:
-            with _failures(entry):
-                content = (await file.read(_CHUNK_BYTES + 1),)
-            digest = await anyio.to_thread.run_sync(digest_chunks, algorithm, content)
-            _compare(entry, digest)
-            yield Staged(metadata, content, len(content[0]), digest, 0, known.verified_by)
-            return
         async with cache.stage(target.key, metadata, crc_algorithm) as staging:
             for start, stop in missing_ranges(known.size, staging.segments, (0, 0), known.size):
-                async with staging.part(start, stop) as writer:
-                    with _failures(entry):
-                        await file.seek(start)
-                    while start < stop:
-                        with _failures(entry):
-                            chunk = await file.read(min(_CHUNK_BYTES, stop - start))
-                        if not chunk:
-                            raise IntegrityError(entry.key.uri, expected=f"{known.size} bytes", got=f"{start} bytes")
-                        await writer.write([chunk])
-                        start += len(chunk)
+                await _copy_range(entry, file, staging, start, stop)
             digest = await staging.digest(algorithm)
             _compare(entry, digest)
             yield Staged(metadata, staging, known.size, digest, 0, known.verified_by)
     finally:
         await to_its_end(file.close())
+
+
+async def _copy_range(entry: CacheEntry, file: Any, staging: Staging, start: int, stop: int) -> None:
+    async with staging.part(start, stop) as writer:
+        with _failures(entry):
+            await file.seek(start)
+        while start < stop:
+            with _failures(entry):
+                chunk = await file.read(min(_CHUNK_BYTES, stop - start))
+            if not chunk:
+                raise IntegrityError(entry.key.uri, expected=f"{entry.metadata.size} bytes", got=f"{start} bytes")
+            await writer.write([chunk])
+            start += len(chunk)
+
+
+def _read(entry: CacheEntry, algorithm: str) -> tuple[bytes, str]:
+    """Read a small file, and compute its digest. Blocks."""
+    with open(entry.path, "rb", buffering=0) as file:
+        content = file.read(_CHUNK_BYTES + 1)
+    return content, digest_chunks(algorithm, (content,))
 
 
 async def _opened(entry: CacheEntry) -> Any:

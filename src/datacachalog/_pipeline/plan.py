@@ -84,14 +84,16 @@ def decide(
         )
     if entry is None:
         return Download(None, "not cached")
+    # Where one version is demanded, another is no fallback.
+    servable = None if target.if_match is not None else entry
     if is_forced:
-        return Download(entry, "forced")
+        return Download(servable, "forced")
     if 0 <= age_seconds < target.max_age_seconds:
         return UseCached(entry, f"confirmed {age_seconds:.0f} s ago, max_age is {target.max_age_seconds:g} s")
     if target.listed is not None:
         if target.listed.is_same_version(entry.metadata):
             return UseCached(entry, "the listing has the cached version", "listing")
-        return Download(entry, "the listing has another version")
+        return Download(servable, "the listing has another version")
     if entry.metadata.etag is None:
         return Download(entry, "the cached copy has no ETag to ask with")
     return Revalidate(entry, "max_age is over" if target.max_age_seconds else "always asked (max_age 0)")

@@ -152,16 +152,16 @@ class Resolver:
         return parse_pattern(source).matches if dataset.is_multi_file else source.__eq__
 
     async def matching(self, dataset: Dataset) -> list[CacheEntry]:
-        """Give what is cached of a dataset, versions of their own included, in the order of the keys."""
+        """Give what is cached of a glob or prefix dataset in the newest's place, in the order of the keys."""
         is_meant = self.is_meant(dataset)
-        found = [entry for entry in await self.inventory.entries() if is_meant(entry.key.uri)]
+        entries = await self.inventory.entries()
+        found = [entry for entry in entries if entry.key.version_id is None and is_meant(entry.key.uri)]
         return sorted(found, key=lambda entry: entry.key.uri.encode(errors="surrogatepass"))
 
     async def cached_targets(self, dataset: Dataset) -> list[Target]:
         """Give as the objects of a glob or prefix dataset those that are cached, where the remote can't be asked."""
         max_age_seconds = self.target(dataset).max_age_seconds
-        newest = [entry.key for entry in await self.matching(dataset) if entry.key.version_id is None]
-        return [Target(dataset.name, key, None, max_age_seconds) for key in newest]
+        return [Target(dataset.name, entry.key, None, max_age_seconds) for entry in await self.matching(dataset)]
 
     @property
     def inventory(self) -> CacheInventory:

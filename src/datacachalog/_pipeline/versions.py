@@ -2,8 +2,7 @@
 
 A listing of versions tells, whose order for one object is the newest first: what comes first and isn't too new is it.
 Many objects share listings where their keys are near each other: a page is asked for from just before the next key
-that is wanted. What such a page doesn't settle is asked for by the object's own key, so an object costs two requests
-at most, and a thousand objects side by side cost one or two together.
+that is wanted. What such pages don't settle is asked for by the object's own key, all at once.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from datetime import datetime
 from .._errors import (
     AccessDeniedError,
     ConfigurationError,
+    DatacachalogError,
     EmptyGlobMatchError,
-    StorageError,
     VersionNotFoundError,
 )
 from .._models import NULL_VERSION, Dataset, FileMetadata, ObjectVersion
@@ -25,7 +24,7 @@ from .requests import Requests
 from .resolve import Resolver, Target
 from .workers import each
 
-KEYS_IN_A_ROW = 100
+KEYS_IN_A_ROW = 500
 """How many keys of one directory are looked for one page after the other; more are divided among several tasks."""
 
 
@@ -93,7 +92,7 @@ class AsOf:
     def __init__(self, resolver: Resolver, moment: datetime) -> None:
         self._resolver = resolver
         self._moment = moment
-        self._found: dict[str, ObjectVersion | StorageError | None] = {}
+        self._found: dict[str, ObjectVersion | DatacachalogError | None] = {}
 
     def source(self, dataset: Dataset) -> str:
         """Give the one spelling of a dataset's source."""
@@ -123,7 +122,7 @@ class AsOf:
             directory, uris = row
             try:
                 await self._find_all(directory, uris, wanted, requests)
-            except StorageError as error:
+            except DatacachalogError as error:
                 self._found.update({uri: error for uri in uris if uri not in self._found})
 
         await each(rows, one, at_once=requests.config.max_concurrency)
@@ -140,7 +139,7 @@ class AsOf:
             return await self._list_all(dataset, requests)
         uri = self.source(dataset)
         found = self._found[uri]
-        if isinstance(found, StorageError):
+        if isinstance(found, DatacachalogError):
             raise found
         at = f"at {self._moment.isoformat()}"
         if found is None:
@@ -160,7 +159,17 @@ class AsOf:
 
     async def _find_all(self, directory: str, uris: list[str], names: dict[str, str], requests: Requests) -> None:
         """Look for objects of one directory, given in the order of their keys."""
-        while len(uris) > 1:
+
+        async def find(uri: str) -> None:
+            try:
+                versions = await list_versions(names[uri], uri, requests, self._has_moment)
+            except DatacachalogError as error:
+                self._found[uri] = error
+            else:
+                self._found[uri] = version_at(versions, self._moment)
+
+        sparse_pages = 0  # in a row: pages that brought no more than the object's own one would have
+        while sparse_pages < 3 and len(uris) > 1:
             # What comes behind the key without its last character begins with it, or nearly so.
             after = uris[0][:-1] if len(uris[0]) > len(directory) + 1 else None
             try:
@@ -176,14 +185,14 @@ class AsOf:
                 if version is not None or (versions and is_passed):
                     self._found[uri] = version
                 elif is_passed or uri == uris[0]:
-                    await self._find(names[uri], uri, requests)
+                    await find(uri)
+            settled = len(uris)
             uris = [uri for uri in uris if uri not in self._found]
-        for uri in uris:
-            await self._find(names[uri], uri, requests)
+            sparse_pages = 0 if settled - len(uris) > 1 else sparse_pages + 1
+        await each(uris, find, at_once=requests.config.max_concurrency)
 
-    async def _find(self, dataset: str, uri: str, requests: Requests) -> None:
-        versions = await list_versions(dataset, uri, requests, lambda found: found[-1].last_modified <= self._moment)
-        self._found[uri] = version_at(versions, self._moment)
+    def _has_moment(self, versions: Sequence[ObjectVersion]) -> bool:
+        return versions[-1].last_modified <= self._moment
 
     async def _list_all(self, dataset: Dataset, requests: Requests) -> tuple[list[Target], int]:
         source = self.source(dataset)

@@ -145,10 +145,9 @@ class _Objects:
         found = [
             ListedVersion(uri, version.listed(is_latest=version is versions[-1]))
             for uri, versions in kept
-            if after is None or token is not None or uri > after
             for version in reversed(versions)
         ]
-        first = 0 if token is None else int(token)
+        first = sum(listed.uri <= (after or "") for listed in found) if token is None else int(token)
         stop = first + self._page_size
         return VersionPage(tuple(found[first:stop]), str(stop) if stop < len(found) else None)
 

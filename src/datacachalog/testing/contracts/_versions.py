@@ -96,7 +96,7 @@ class VersionedStorageContract:
     @pytest.mark.anyio
     async def test_listing_can_begin_behind_an_object(self, storage: StoragePort, seed: Seed) -> None:
         """Of what comes behind the object that is named nothing is left out."""
-        uris = [await seed(f"dir/{name}", b"x") for name in "abc" for _ in range(2)]
+        uris = [await seed(f"dir/{name}", b"x") for name in "abcd" for _ in range(2)]
         async with storage.connect(CatalogConfig()) as session:
             found = [listed.uri for listed in await _listed(session, uris[0][:-1], after=uris[2])]
         assert uris[4:] == [uri for uri in found if uri > uris[2]]
