@@ -19,6 +19,7 @@ from datacachalog._errors import (
     FetchAllError,
     IntegrityError,
     InvalidSourceError,
+    LockMismatchError,
     MultiFileDatasetError,
     ObjectNotFoundError,
     PushConflictError,
@@ -35,6 +36,7 @@ SPECIAL = {
     "CatalogFileError": CatalogFileError("unknown key", file=Path("datacachalog.toml"), line=3),
     "DatasetNotFoundError": DatasetNotFoundError("custmers", ["customers", "orders"]),
     "EmptyGlobMatchError": EmptyGlobMatchError("s3://bucket/*.csv"),
+    "LockMismatchError": LockMismatchError("customers", "it has another digest"),
     "FetchAllError": FetchAllError(
         "1 of 1 failed",
         [ObjectNotFoundError("s3://bucket/a", "404")],

@@ -74,7 +74,7 @@ def test_only_the_blocking_catalog_blocks() -> None:
 
 @pytest.fixture
 def storage() -> FaultyStorage:
-    memory = MemoryStorage()
+    memory = MemoryStorage(is_versioned=True)
     for key in ("one", "two", "many/a", "many/b"):
         memory.put(f"mem://bucket/{key}.txt", key.encode())
     return FaultyStorage(memory)
@@ -99,6 +99,8 @@ WORKS: dict[str, tuple[Callable[[Catalog], object], object]] = {
     "invalidate": (lambda c: (c.fetch_files("many"), c.invalidate("many"))[1], 2),
     "datasets": (lambda c: c.datasets, DATASETS),
     "get_dataset": (lambda c: c.get_dataset("one"), DATASETS[0]),
+    "versions": (lambda c: [version.size for version in c.versions("one")], [3]),
+    "lock": (lambda c: c.lock(["one"], c.fetch("one").parents[3] / "x.lock").name, "x.lock"),
     "close": (lambda c: c.close(), None),
 }
 

@@ -12,7 +12,8 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +21,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from . import _lockfile
 from ._config import CatalogConfig
 from ._errors import (
     CacheError,
@@ -27,6 +29,7 @@ from ._errors import (
     DatasetNotFoundError,
     DuplicateDatasetError,
     MultiFileDatasetError,
+    ObjectNotFoundError,
     StaleDataWarning,
     StorageUnreachableError,
 )
@@ -44,12 +47,16 @@ from ._models import (
     FetchResult,
     FileMetadata,
     Freshness,
+    ObjectVersion,
     Plan,
     PlanStep,
 )
 from ._opening import Open, Opening
-from ._pipeline.lookahead import Lookahead, decide_now, look_ahead
+from ._pipeline.adopt import find_entries
+from ._pipeline.locked import Locked, check_remote, locked_dataset
+from ._pipeline.lookahead import Lookahead, decide_now, is_listable, look_ahead
 from ._pipeline.plan import (
+    Adopt,
     Decision,
     Download,
     FileOutlook,
@@ -59,14 +66,17 @@ from ._pipeline.plan import (
     is_fresh,
     plan_step,
 )
-from ._pipeline.report import FileStatus, dataset_status, fetch_report
+from ._pipeline.report import FileResult, FileStatus, dataset_status, fetch_report
 from ._pipeline.requests import Requests
-from ._pipeline.resolve import Resolver, check_places
+from ._pipeline.resolve import Resolver, Selection, Target, check_places
 from ._pipeline.revalidate import is_confirmed
+from ._pipeline.versions import AsOf, checked_as_of, list_versions
 from ._pipeline.workers import each
 from ._readers import reader_of
+from ._sources import absolute_path
+from ._threads import to_its_end
 from .cache import FileCache
-from .ports import CacheEntry, CachePort, Observer, StoragePort
+from .ports import CacheEntry, CacheKey, CachePort, Observer, StoragePort
 from .progress import ProgressOption, observer_for
 from .storage import RouterStorage
 
@@ -126,6 +136,9 @@ class AsyncCatalog:
         self._storage: StoragePort = storage if storage is not None else RouterStorage()
         self._progress = progress
         self._resolver = Resolver(self._datasets.values(), self._cache, self._config.max_age_seconds)
+        self._lock_directory: Path | None = None
+        """Where the data lock file lies; None means the working directory."""
+        self._locked: _lockfile.LockFile | None = None
         self._start()
 
     def _start(self) -> None:
@@ -182,14 +195,22 @@ class AsyncCatalog:
         self,
         name: str,
         *,
+        version_id: str | None = None,
+        as_of: datetime | None = None,
         force: bool = False,
         offline: bool | None = None,
         on_unreachable: Literal["stale", "raise"] | None = None,
     ) -> Path:
         """Give a local path to a dataset of a single file, with the newest bytes that the remote has.
 
+        A version that is asked for is cached beside the newest, never in its place. It never changes, so once it is
+        cached nothing is asked of the remote for it.
+
         Args:
             name: the dataset.
+            version_id: that version instead of the newest, or of the dataset's own.
+            as_of: the version that was the newest at that time, inclusive; with a time zone. Which one that was is
+                asked for each time.
             force: download in any case.
             offline: send no request; None means what the configuration says.
             on_unreachable: `"stale"` serves the cached copy with a `StaleDataWarning` when the remote does not answer,
@@ -201,12 +222,25 @@ class AsyncCatalog:
         Raises:
             DatasetNotFoundError: no such dataset.
             MultiFileDatasetError: a glob or prefix dataset: use `fetch_files()`.
+            ConfigurationError: both a version and a time (a `ValueError` too); a time without a zone; either of them on
+                a frozen catalog.
+            VersionNotFoundError: no such version; or the object wasn't there at that time, because it was deleted, or
+                not yet written.
+            VersioningNotSupportedError: the storage keeps no versions.
+            LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
             CacheError: the cache can't be written.
         """
         dataset = self._single_file_dataset(name)
-        result = await self._fetch_one(dataset, Wish(force, offline, on_unreachable))
+        if version_id is not None:
+            if as_of is not None:
+                raise ConfigurationError("a version_id and an as_of name two versions: give one of them")
+            if self._config.frozen:
+                raise ConfigurationError("a frozen catalog fetches what the data lock file names: no other version_id")
+            if version_id != dataset.version_id:
+                dataset = replace(dataset, version_id=version_id, cache_path=None)
+        result = await self._fetch_one(dataset, Wish(force, offline, on_unreachable, as_of))
         _warn_of_stale([result])
         return result.path
 
@@ -214,6 +248,7 @@ class AsyncCatalog:
         self,
         name: str,
         *,
+        as_of: datetime | None = None,
         force: bool = False,
         offline: bool | None = None,
         on_unreachable: Literal["stale", "raise"] | None = None,
@@ -222,18 +257,20 @@ class AsyncCatalog:
 
         Args:
             name: the dataset.
+            as_of: the files, and the versions of them, that were there at that time; as in `fetch`.
             force: download in any case.
             offline: send no request; None means what the configuration says.
             on_unreachable: as in `fetch`.
 
         Raises:
             DatasetNotFoundError: no such dataset.
-            EmptyGlobMatchError: nothing matches.
+            EmptyGlobMatchError: nothing matches, or nothing did at that time.
+            LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
             CacheError: the cache can't be written.
         """
-        result = await self._fetch_one(self.get_dataset(name), Wish(force, offline, on_unreachable))
+        result = await self._fetch_one(self.get_dataset(name), Wish(force, offline, on_unreachable, as_of))
         _warn_of_stale([result])
         return list(result.paths)
 
@@ -241,6 +278,7 @@ class AsyncCatalog:
         self,
         names: Iterable[str] | None = None,
         *,
+        as_of: datetime | None = None,
         force: bool = False,
         offline: bool | None = None,
         on_error: Literal["raise", "collect"] = "raise",
@@ -252,6 +290,8 @@ class AsyncCatalog:
 
         Args:
             names: the datasets; None means all of the catalog.
+            as_of: the data as it was at that time, with a time zone: of each file the version that was the newest then,
+                inclusive, and of globs and prefixes the files that were there. It goes before a dataset's `version_id`.
             force: download in any case.
             offline: send no request; None means what the configuration says.
             on_error: `"raise"` raises a `FetchAllError` that carries the report; `"collect"` returns the report, whose
@@ -260,12 +300,14 @@ class AsyncCatalog:
 
         Raises:
             DatasetNotFoundError: one of the names is not in the catalog; nothing was fetched.
-            FetchAllError: some datasets failed.
+            ConfigurationError: a time without a zone, or a time on a frozen catalog.
+            LockMismatchError: a frozen catalog without a data lock file.
+            FetchAllError: some datasets failed; on a frozen catalog by a `LockMismatchError` each.
         """
         if on_error not in ("raise", "collect"):
             raise ConfigurationError(f"on_error is 'raise' or 'collect': got {on_error!r}")
         datasets = self._chosen(names)
-        report = await self._fetch_many(datasets, Wish(force, offline, on_unreachable))
+        report, _ = await self._fetch_many(datasets, Wish(force, offline, on_unreachable, as_of))
         _warn_of_stale(report.results.values())
         if on_error == "raise":
             report.raise_for_errors()
@@ -319,12 +361,13 @@ class AsyncCatalog:
         """
         datasets = self._chosen(names)
         steps: dict[str, PlanStep] = {}
+        selection = await self._selection()
         requests = await self._requests(next(_operations), _silent)
-        ahead = await self._look_ahead(datasets, requests)
+        ahead = await self._look_ahead(datasets, selection, requests)
 
         async def one(dataset: Dataset) -> None:
             try:
-                looked, listings = await self._look(dataset, requests, ahead)
+                looked, listings = await self._look(dataset, selection, requests, ahead)
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is a step of the plan
                 steps[dataset.name] = PlanStep(dataset.name, dataset.source, "fail", 0, str(error))
             else:
@@ -340,23 +383,32 @@ class AsyncCatalog:
         """Tell whether the remote has another version than the cache; True when nothing is cached.
 
         One request, whatever `max_age` says; no download. For a glob or prefix dataset: whether one of its files is
-        stale, with one request for a thousand files.
+        stale, with one request for a thousand files. Of a dataset with a `version_id`, and on a frozen catalog: whether
+        what is cached is that version, without a request.
 
         Args:
             name: the dataset.
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             StorageError: the remote is gone, refused, or did not answer.
         """
         dataset = self.get_dataset(name)
-        if self._config.offline:
+        selection = await self._selection()
+        known = selection.known(dataset)
+        is_fixed = self._config.frozen or (known is not None and known.is_fixed)
+        if self._config.offline and not is_fixed:
             raise StorageUnreachableError(self._resolver.source(dataset), "offline: the remote may not be asked")
         requests = await self._requests(next(_operations), _silent)
-        targets, _ = await self._resolver.targets(dataset, requests)
-        entries = await self._cache.lookup([target.key for target in targets])
+        targets, _ = await selection.targets(dataset, requests)
+        entries = await find_entries(self._cache, [target.key for target in targets])
         for target, entry in zip(targets, entries, strict=True):
-            remote = target.listed or await requests.head(name, target.key.uri)
+            if target.is_fixed:
+                if entry is None or (target.locked is not None and not target.locked.is_of(entry.metadata)):
+                    return True
+                continue
+            remote = target.listed or await requests.head(name, target.key.uri, target.key.version_id)
             if entry is None or not is_fresh(entry, remote):
                 return True
         return False
@@ -375,12 +427,13 @@ class AsyncCatalog:
         """
         datasets = self._chosen(names)
         statuses: dict[str, DatasetStatus] = {}
+        selection = await self._selection()
         requests = await self._requests(next(_operations), _silent)
-        ahead = await self._look_ahead(datasets, requests)
+        ahead = await self._look_ahead(datasets, selection, requests)
 
         async def one(dataset: Dataset) -> None:
             try:
-                looked, _ = await self._look(dataset, requests, ahead)
+                looked, _ = await self._look(dataset, selection, requests, ahead)
                 files = [_file_status(look) for look in looked]
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is its status
                 entry = None
@@ -392,6 +445,35 @@ class AsyncCatalog:
 
         await each(datasets, one, at_once=self._config.max_concurrency)
         return [statuses[dataset.name] for dataset in datasets]
+
+    async def versions(self, name: str, limit: int | None = None) -> list[ObjectVersion]:
+        """List the versions of a dataset's object, the newest first, deletions included.
+
+        In a bucket that never kept versions, the object has one, `"null"`. Reads a page of the listing, a thousand
+        versions, after the other until it has enough.
+
+        Args:
+            name: the dataset.
+            limit: how many at most, from the newest on; None means all.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset.
+            ConfigurationError: a limit below 1.
+            ObjectNotFoundError: there is no such object, and no version of it either.
+            VersioningNotSupportedError: the storage keeps no versions.
+            StorageError: the remote refused (on S3 this takes `s3:ListBucketVersions`), or did not answer.
+        """
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise ConfigurationError(f"limit is a whole number, at least 1, or None: got {limit!r}")
+        uri = self._resolver.source(self._single_file_dataset(name))
+        if self._config.offline:
+            raise StorageUnreachableError(uri, "offline: the remote may not be asked")
+        requests = await self._requests(next(_operations), _silent)
+        found = await list_versions(name, uri, requests, lambda found: limit is not None and len(found) >= limit)
+        if not found:
+            raise ObjectNotFoundError(uri, "it has no version, and never had one", hint="check the key")
+        return found[:limit]
 
     async def cache_info(self) -> CacheInfo:
         """Tell what the cache holds, in bytes and files; nothing is asked of the remote.
@@ -447,6 +529,8 @@ class AsyncCatalog:
     async def invalidate(self, name: str) -> int:
         """Drop what is cached of a dataset; the next fetch downloads it.
 
+        What is cached of its versions by `version_id` and `as_of` stays: a version never changes.
+
         Args:
             name: the dataset.
 
@@ -455,12 +539,57 @@ class AsyncCatalog:
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             CacheError: the cache can't be written.
         """
         dataset = self.get_dataset(name)
+        targets = await self._resolver.cached_targets(dataset) if dataset.is_multi_file else []
+        if self._config.frozen:
+            targets += await (await self._selection()).cached_targets(dataset)
         if not dataset.is_multi_file:
-            return await self._cache.remove([self._resolver.target(dataset).key])
-        return await self._cache.remove([entry.key for entry in await self._resolver.matching(dataset)])
+            targets.append(self._resolver.target(dataset))
+        return await self._cache.remove(list({target.key for target in targets}))
+
+    async def lock(self, names: Iterable[str] | None = None, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write down which version of each dataset is the newest now, in the data lock file: to be committed.
+
+        Fetches the datasets, as `fetch_all` does, and writes what was fetched: source, ETag, version, size and digest.
+        The file is sorted, has a block for each dataset, and is replaced in one step. With `CatalogConfig(frozen=True)`
+        a catalog fetches exactly what it says. Cancelled, or when a dataset fails, it leaves the file as it was.
+
+        Args:
+            names: the datasets; what the file says of others is kept. None means all of the catalog, and nothing else.
+            path: the file; None means `datacachalog.lock` beside the catalog file, else in the working directory.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog.
+            ConfigurationError: the catalog is frozen.
+            CatalogFileError: the file can't be written; or others are to be kept, and it can't be read.
+            FetchAllError: some datasets failed.
+        """
+        if self._config.frozen:
+            raise ConfigurationError(
+                "a frozen catalog can't be locked anew: say frozen=False, or DATACACHALOG_FROZEN=0, to do that"
+            )
+        datasets = self._chosen(names)
+        report, files = await self._fetch_many(datasets, Wish(on_unreachable="raise"))
+        report.raise_for_errors()
+
+        def write() -> Path:
+            lock_path = _lock_path(self._lock_directory, path)
+            locked = {
+                dataset.name: locked_dataset(
+                    dataset, self._resolver.source(dataset), [file.metadata for file in files[dataset.name]], lock_path
+                )
+                for dataset in datasets
+            }
+            _lockfile.update(lock_path, locked, is_whole=names is None)
+            return Path(lock_path)
+
+        return await to_its_end(anyio.to_thread.run_sync(write))
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002  # the frameworks pass themselves
@@ -495,12 +624,16 @@ class AsyncCatalog:
     # -- one operation, many datasets
 
     async def _fetch_one(self, dataset: Dataset, wish: Wish) -> FetchResult:
-        report = await self._fetch_many([dataset], wish)
+        report, _ = await self._fetch_many([dataset], wish)
         for error in report.errors.values():
             raise error
         return report.results[dataset.name]
 
-    async def _fetch_many(self, datasets: Sequence[Dataset], wish: Wish) -> FetchReport:
+    async def _fetch_many(
+        self, datasets: Sequence[Dataset], wish: Wish
+    ) -> tuple[FetchReport, dict[str, list[FileResult]]]:
+        """Fetch datasets at once; give the report, and the files of each dataset that didn't fail."""
+        selection = await self._selection(wish.as_of)
         operation, began = next(_operations), time.perf_counter()
         fetching: Fetching | None = None
         is_complete = False
@@ -508,7 +641,7 @@ class AsyncCatalog:
         try:
             requests = await self._requests(operation, self._notify)
             opened = await self._open()
-            fetching = Fetching(self._resolver, self._cache, requests, opened.locks, wish, opened.unlistable)
+            fetching = Fetching(selection, self._cache, requests, opened.locks, wish, opened.unlistable)
             await fetching.run(datasets)
             is_complete = True
         finally:
@@ -524,38 +657,68 @@ class AsyncCatalog:
                     is_cancelled=not is_complete,
                 )
             )
-        return fetch_report(datasets, results, errors, requests=requests.sent, seconds=seconds)
+        return fetch_report(datasets, results, errors, requests=requests.sent, seconds=seconds), fetching.files
 
-    async def _look_ahead(self, datasets: Sequence[Dataset], requests: Requests) -> Lookahead:
+    async def _look_ahead(self, datasets: Sequence[Dataset], selection: Selection, requests: Requests) -> Lookahead:
         unlistable = (await self._open()).unlistable
-        return await look_ahead(datasets, self._resolver, self._cache, requests, unlistable)
+        return await look_ahead(datasets, selection, self._cache, requests, unlistable)
 
-    async def _look(self, dataset: Dataset, requests: Requests, ahead: Lookahead) -> tuple[list[_Look], int]:
+    async def _selection(self, as_of: datetime | None = None) -> Selection:
+        """Give what the datasets mean: now, at some time, or by the data lock file."""
+        if as_of is not None:
+            checked_as_of(as_of)
+            if self._config.frozen:
+                raise ConfigurationError("a frozen catalog fetches what the data lock file names: nothing as_of a time")
+            return AsOf(self._resolver, as_of)
+        if not self._config.frozen:
+            return self._resolver
+        known, directory = self._locked, self._lock_directory
+        self._locked = lock = await anyio.to_thread.run_sync(
+            lambda: _lockfile.load(_lock_path(directory, None), known), abandon_on_cancel=True
+        )
+        return Locked(self._resolver, lock)
+
+    async def _look(
+        self, dataset: Dataset, selection: Selection, requests: Requests, ahead: Lookahead
+    ) -> tuple[list[_Look], int]:
         """See how the files of a dataset stand; returns them, and how many requests it took to list them."""
         is_offline = self._config.offline
         if dataset.is_multi_file and is_offline:
-            targets, listings = await self._resolver.cached_targets(dataset), 0
+            targets, listings = await selection.cached_targets(dataset), 0
             if not targets:
-                raise StorageUnreachableError(self._resolver.source(dataset), "offline, and nothing is cached")
+                raise StorageUnreachableError(self._resolver.source(dataset), selection.nothing_cached)
         else:
-            targets, listings = await self._resolver.targets(dataset, requests)
+            targets, listings = await selection.targets(dataset, requests)
         if all(target.key in ahead.entries for target in targets):
             entries = [ahead.entries[target.key] for target in targets]
         else:
-            entries = await self._cache.lookup([target.key for target in targets])
-        looks: list[_Look] = []
-        for target, entry in zip(targets, entries, strict=True):
+            entries = await find_entries(self._cache, [target.key for target in targets])
+        looks: dict[CacheKey, _Look] = {}
+        failures: list[Exception] = []
+
+        async def one(found: tuple[Target, CacheEntry | None]) -> None:
+            nonlocal listings
+            target, entry = found
             decision = decide_now(target, entry, is_forced=False, is_offline=is_offline)
             remote, is_listed = target.listed, False
             if remote is None and isinstance(decision, Revalidate | Download):
                 uri = target.key.uri
-                remote = ahead.listed.get(uri) if target.key.version_id is None else None
+                remote = ahead.listed.get(uri) if is_listable(target) else None
                 is_listed = isinstance(decision, Revalidate) and is_confirmed(decision.entry, remote)
                 listings += ahead.asked.get(uri, 0)
                 if remote is None or remote.etag is None:
-                    remote = await requests.head(dataset.name, uri)
-            looks.append(_Look(entry, decision, remote, is_listed))
-        return looks, listings
+                    try:
+                        remote = await requests.head(dataset.name, uri, target.key.version_id)
+                        check_remote(target, remote)
+                    except Exception as error:  # noqa: BLE001  # one that fails must not turn into a group of errors
+                        failures.append(error)
+                        return
+            looks[target.key] = _Look(entry, decision, remote, is_listed)
+
+        await each(list(zip(targets, entries, strict=True)), one, at_once=self._config.max_concurrency)
+        if failures:
+            raise failures[0]
+        return [looks[target.key] for target in targets], listings
 
     # -- datasets, targets, keys
 
@@ -607,6 +770,11 @@ def _user_cache_dir() -> str:
     return platformdirs.user_cache_dir("datacachalog", appauthor=False)
 
 
+def _lock_path(directory: Path | None, path: str | os.PathLike[str] | None) -> str:
+    """Give the data lock file's absolute path. For a worker thread: it may ask for the working directory."""
+    return absolute_path(os.path.join(directory or "", _lockfile.NAME) if path is None else path)
+
+
 def _silent(event: Event) -> None:
     """Tell nobody: looking is no operation."""
 
@@ -616,7 +784,7 @@ def _file_status(look: _Look) -> FileStatus:
     match decision:
         case UseCached(because="offline"):
             freshness, reason = Freshness.UNKNOWN, "offline: the remote may not be asked"
-        case UseCached(reason=reason):
+        case UseCached(reason=reason) | Adopt(reason=reason):
             freshness = Freshness.FRESH
         case Unavailable(reason):
             freshness = Freshness.MISSING if entry is None else Freshness.UNKNOWN

@@ -60,6 +60,7 @@ class CatalogConfig:
         on_unreachable: what a fetch does with a cached copy when the remote does not answer: `"stale"` serves it with
             a `StaleDataWarning`, `"raise"` raises.
         offline: no request at all; what is cached is served.
+        frozen: fetch exactly what the data lock file names, or raise `LockMismatchError`.
         lock_wait_seconds: how long to wait, without progress of the process that is fetching a file, before the work
             is done twice.
 
@@ -77,6 +78,7 @@ class CatalogConfig:
     max_age_seconds: float = _setting("max_age_seconds", 0.0)
     on_unreachable: Literal["stale", "raise"] = _setting("on_unreachable", "stale")
     offline: bool = _setting("offline", default=False)
+    frozen: bool = _setting("frozen", default=False)
     lock_wait_seconds: float = _setting("lock_wait_seconds", 30.0)
 
     def __post_init__(self) -> None:
@@ -95,8 +97,9 @@ class CatalogConfig:
                 raise ConfigurationError(f"{name} is a number of seconds, {least_text}: got {value!r}")
         if self.on_unreachable not in ("stale", "raise"):
             raise ConfigurationError(f"on_unreachable is 'stale' or 'raise': got {self.on_unreachable!r}")
-        if not isinstance(self.offline, bool):
-            raise ConfigurationError(f"offline is True or False: got {self.offline!r}")
+        for name in ("offline", "frozen"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} is True or False: got {getattr(self, name)!r}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> CatalogConfig:

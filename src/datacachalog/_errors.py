@@ -7,7 +7,7 @@
     ├─ DuplicateDatasetError(ValueError)       two datasets of one name, or two that claim one cached file
     ├─ MultiFileDatasetError(TypeError)        a glob or prefix dataset where one file was asked for
     ├─ ConfigurationError(ValueError)          a setting that can't be right
-    │  ├─ CatalogFileError                     … in a catalog file: which file, which line
+    │  ├─ CatalogFileError                     … in a catalog file or data lock file: which file, which line
     │  └─ InvalidSourceError                   … a source that no storage understands
     ├─ StorageError                            the remote, or the way to it
     │  ├─ ObjectNotFoundError(FileNotFoundError)
@@ -21,7 +21,7 @@
     │  └─ TransferError(OSError)               gave up after the retries
     ├─ IntegrityError                          bytes that aren't what the remote says they are
     ├─ EmptyGlobMatchError                     a pattern that matches nothing
-    ├─ LockMismatchError                       the remote differs from the data lock file
+    ├─ LockMismatchError                       something differs from what the data lock file names
     ├─ PushConflictError                       somebody else wrote since
     ├─ CacheError                              the cache directory
     │  ├─ CacheFullError(OSError)
@@ -123,10 +123,10 @@ class ConfigurationError(DatacachalogError, ValueError):
 
 
 class CatalogFileError(ConfigurationError):
-    """A catalog file that can't be read or says something impossible.
+    """A catalog file, or data lock file, that can't be read or says something impossible.
 
     Attributes:
-        file: the catalog file.
+        file: the file.
         line: its line, from 1, or None where it can't be told.
     """
 
@@ -250,7 +250,21 @@ class EmptyGlobMatchError(DatacachalogError):
 
 
 class LockMismatchError(DatacachalogError):
-    """The remote differs from what the data lock file names."""
+    """A frozen catalog can't give what the data lock file names: the catalog, or the remote, differs from it.
+
+    Attributes:
+        dataset: the dataset's name; None if there is no lock file at all.
+        difference: what differs, as text.
+    """
+
+    def __init__(self, dataset: str | None, difference: str) -> None:
+        self.dataset = dataset
+        self.difference = difference
+        if dataset is None:
+            super().__init__(difference)
+        else:
+            hint = f"if it is right as it is now, lock([{dataset!r}]) on a catalog that is not frozen says so"
+            super().__init__(f"dataset {dataset!r} is not what the data lock file names: {difference}; {hint}")
 
 
 class PushConflictError(DatacachalogError):

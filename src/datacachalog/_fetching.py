@@ -9,24 +9,34 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal, assert_never
 
 import anyio
 import anyio.lowlevel
 
-from ._errors import IntegrityError, StorageError, StorageUnreachableError, ThrottledError
+from ._errors import (
+    IntegrityError,
+    LockMismatchError,
+    StorageError,
+    StorageUnreachableError,
+    ThrottledError,
+    VersionNotFoundError,
+)
 from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinished
 from ._models import Dataset, FetchResult
+from ._pipeline.adopt import copied, find_entries
 from ._pipeline.flight import Flight
 from ._pipeline.lane import HandedBack, Lane, Published, lane_of
-from ._pipeline.lookahead import decide_now, find_entries
-from ._pipeline.plan import Decision, Download, Revalidate, Unavailable, UseCached
-from ._pipeline.report import FileResult, cached_result, fetch_result, stale_result
+from ._pipeline.locked import check_remote
+from ._pipeline.lookahead import decide_now, entries_of, is_listable
+from ._pipeline.plan import Adopt, Decision, Download, Revalidate, Unavailable, UseCached
+from ._pipeline.report import FileResult, cached_result, fetch_result, file_result, stale_result
 from ._pipeline.requests import Requests
-from ._pipeline.resolve import Resolver, Target
+from ._pipeline.resolve import Selection, Target
 from ._pipeline.revalidate import LEAST_KEYS, is_confirmed, survey
-from ._pipeline.transfer import Begun, Elsewhere, Staged, tell_received, transfer
+from ._pipeline.transfer import Begun, Elsewhere, NotThatVersionError, Staged, tell_received, transfer
 from ._pipeline.verify import verify
 from ._pipeline.workers import each, in_turns
 from .ports import CacheEntry, CacheKey, CachePort, NotModified
@@ -41,6 +51,7 @@ class Wish:
     force: bool = False
     offline: bool | None = None
     on_unreachable: Literal["stale", "raise"] | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class _Revalidation:
 
 
 class Fetching:
-    """One operation that fetches. `results` and `errors` grow, by the datasets' names, as it goes on.
+    """One operation that fetches. `results`, `files` and `errors` grow, by the datasets' names, as it goes on.
 
     Args:
         resolver: what the datasets mean.
@@ -66,7 +77,7 @@ class Fetching:
 
     def __init__(
         self,
-        resolver: Resolver,
+        resolver: Selection,
         cache: CachePort,
         requests: Requests,
         locks: weakref.WeakValueDictionary[CacheKey, anyio.Lock],
@@ -75,6 +86,7 @@ class Fetching:
     ) -> None:
         config = requests.config
         self.results: dict[str, FetchResult] = {}
+        self.files: dict[str, list[FileResult]] = {}
         self.errors: dict[str, Exception] = {}
         self._resolver = resolver
         self._cache = cache
@@ -89,7 +101,9 @@ class Fetching:
 
     async def run(self, datasets: Sequence[Dataset]) -> None:
         """Fetch them all, at once."""
-        entries = await find_entries(datasets, self._resolver, self._cache)
+        if not self._is_offline:
+            await self._resolver.prepare(datasets, self._requests)
+        entries = await entries_of(datasets, self._resolver, self._cache)
         others, revalidations = await self._use_cached(datasets, entries)
         if not (others or revalidations):
             return
@@ -121,6 +135,7 @@ class Fetching:
                 async with nullcontext() if at_once is None else at_once:
                     files = await self._fetch_dataset(dataset, entries)
                 self.results[dataset.name] = fetch_result(dataset, files)
+                self.files[dataset.name] = files
                 notify(DatasetFinished(operation=operation, dataset=dataset.name))
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with must stop no other
                 self.errors[dataset.name] = error
@@ -140,14 +155,13 @@ class Fetching:
         others: list[Dataset] = []
         revalidations: list[_Revalidation] = []
         async for dataset in in_turns(datasets):
+            target = self._resolver.known(dataset) if entries else None
             decision: Decision | None = None
-            if not dataset.is_multi_file:
-                target = self._resolver.target(dataset)
-                if target.key in entries:
-                    decision = self._decide(target, entries[target.key])
-            if isinstance(decision, UseCached):
+            if target is not None and target.key in entries:
+                decision = self._decide(target, entries[target.key])
+            if target is not None and isinstance(decision, UseCached):
                 self._finish(dataset, target.key.uri, decision)
-            elif isinstance(decision, Revalidate) and target.key.version_id is None:
+            elif target is not None and isinstance(decision, Revalidate) and is_listable(target):
                 revalidations.append(_Revalidation(dataset, target, decision.entry))
             else:
                 others.append(dataset)
@@ -177,6 +191,7 @@ class Fetching:
         """Tell of a single file whose copy is served."""
         result = cached_result(decision)
         self.results[dataset.name] = fetch_result(dataset, [result])
+        self.files[dataset.name] = [result]
         operation, notify = self._requests.operation, self._requests.notify
         notify(_file_finished(operation, dataset.name, uri, result))
         notify(DatasetFinished(operation=operation, dataset=dataset.name))
@@ -184,8 +199,9 @@ class Fetching:
     async def _fetch_dataset(self, dataset: Dataset, entries: dict[CacheKey, CacheEntry | None]) -> list[FileResult]:
         requests, resolver = self._requests, self._resolver
         outage: StorageError | None = None
-        if not dataset.is_multi_file:
-            targets = [resolver.target(dataset)]
+        known = resolver.known(dataset)
+        if known is not None:
+            targets = [known]
         elif self._is_offline:
             targets = await resolver.cached_targets(dataset)
         else:
@@ -197,11 +213,11 @@ class Fetching:
                     raise
                 outage = error
         if not targets:
-            raise StorageUnreachableError(resolver.source(dataset), "offline, and nothing is cached")
+            raise StorageUnreachableError(resolver.source(dataset), resolver.nothing_cached)
         if dataset.is_multi_file:
             requests.notify(DatasetResolved(operation=requests.operation, dataset=dataset.name, files=len(targets)))
             keys = [target.key for target in targets]
-            entries = dict(zip(keys, await self._cache.lookup(keys), strict=True))
+            entries = dict(zip(keys, await find_entries(self._cache, keys), strict=True))
         results: dict[CacheKey, FileResult] = {}
         failures: list[Exception] = []
 
@@ -210,7 +226,7 @@ class Fetching:
                 if target.key in entries:
                     entry = entries[target.key]
                 else:
-                    [entry] = await self._cache.lookup([target.key])
+                    [entry] = await find_entries(self._cache, [target.key])
                 if outage is not None and entry is not None:
                     result = stale_result(entry, outage)
                 else:
@@ -233,12 +249,13 @@ class Fetching:
         must_look_again = lock.locked()
         async with lock:
             if must_look_again:  # somebody has just fetched it
-                [entry] = await self._cache.lookup([target.key])
+                [entry] = await find_entries(self._cache, [target.key])
             flight = Flight(target, self._requests, self._cache)
             decision = self._decide(target, entry)
             begun = Begun()
             try:
-                if self._lane is not None and isinstance(decision, Download | Revalidate):
+                is_plain = target.locked is None and target.if_match is None
+                if self._lane is not None and is_plain and isinstance(decision, Download | Revalidate):
                     outcome = await self._send_down(self._lane, decision, target, flight)
                     if isinstance(outcome, FileResult):
                         return outcome
@@ -246,14 +263,14 @@ class Fetching:
                 while True:
                     if begun.answer is None and isinstance(decision, Download):
                         if await flight.wait():
-                            [entry] = await self._cache.lookup([target.key])
+                            [entry] = await find_entries(self._cache, [target.key])
                         decision = self._decide(target, flight.claim.entry or entry)
                     result = await self._carry_out(decision, target, flight, begun)
                     if result is not None:
                         return result
                     begun = Begun()
                     await flight.wait()
-                    [entry] = await self._cache.lookup([target.key])
+                    [entry] = await find_entries(self._cache, [target.key])
                     decision = self._decide(target, entry)
             finally:
                 if begun.answer is not None:
@@ -272,7 +289,7 @@ class Fetching:
             case Published(published, received_bytes):
                 reason = decision.reason if is_download else _CHANGED
                 tell_received(self._requests, target, published.metadata.size)
-                return _downloaded(published, received_bytes, reason)
+                return file_result(published, "downloaded", received_bytes, reason)
             case NotModified():
                 return await self._revalidated(target, entry)
             case HandedBack(answer, failure, claim):
@@ -282,12 +299,24 @@ class Fetching:
             case _:
                 assert_never(outcome)
 
+    async def _adopt(self, target: Target, newest: CacheEntry, reason: str) -> FileResult | None:
+        """Copy what is cached in the newest's place; None if that isn't right any more."""
+        try:
+            async with copied(target, newest, self._cache) as staged:
+                entry = await self._cache.publish(await verify(staged, target))
+        except IntegrityError:
+            return None
+        return file_result(entry, "cached", 0, reason)
+
     async def _carry_out(self, decision: Decision, target: Target, flight: Flight, begun: Begun) -> FileResult | None:
         """Do what was decided; None if another process is doing it, and the decision is to be made again."""
         servable: CacheEntry | None
         match decision:
             case UseCached():
                 return cached_result(decision)
+            case Adopt(entry, reason):
+                adopted = await self._adopt(target, entry, reason)
+                return adopted or await self._carry_out(self._decide(target, None), target, flight, begun)
             case Unavailable(reason):
                 raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
             case Revalidate(servable, reason):
@@ -300,11 +329,20 @@ class Fetching:
         try:
             try:
                 return await self._transfer(target, servable, known_etag, reason, flight, begun)
+            except NotThatVersionError:
+                target = await self._undemanding(target)
+                return await self._transfer(target, servable, known_etag, reason, flight, Begun())
             except IntegrityError:
                 # What was taken over may have come wrong already, from a process that was killed before it could see.
                 if not flight.forget_partial():
                     raise
                 return await self._transfer(target, servable, known_etag, reason, flight, Begun())
+        except IntegrityError as error:
+            if target.locked is None or error.expected != target.locked.digest:
+                raise
+            raise LockMismatchError(
+                target.dataset, f"{error.uri} has the digest {error.got}, and {error.expected} in the data lock file"
+            ) from error
         except (StorageUnreachableError, ThrottledError) as error:
             if servable is None or self._is_strict:
                 raise
@@ -326,7 +364,7 @@ class Fetching:
                 published = await self._cache.publish(await verify(outcome, target))
                 if entry is not None and known_etag is not None:
                     reason = _CHANGED
-                return _downloaded(published, outcome.received_bytes, reason)
+                return file_result(published, "downloaded", outcome.received_bytes, reason)
         return await self._revalidated(target, entry)
 
     async def _revalidated(self, target: Target, entry: CacheEntry | None) -> FileResult:
@@ -334,16 +372,26 @@ class Fetching:
             raise StorageError(target.key.uri, "the remote says that nothing changed, but nothing is cached")
         if target.max_age_seconds > 0:
             await self._cache.touch([entry])
-        reason = "the remote has the cached version"
-        return FileResult(entry.path, "revalidated", entry.metadata.size, 0, reason, entry.metadata.verified_by)
+        return file_result(entry, "revalidated", 0, "the remote has the cached version")
+
+    async def _undemanding(self, target: Target) -> Target:
+        """Say why the remote hasn't the ETag that was demanded; if it has, it is one that can't be demanded (weak).
+
+        What is fetched then is compared with the lock file's digest alone.
+
+        Raises:
+            LockMismatchError: the remote has another version than the data lock file names.
+            VersionNotFoundError: what was to be fetched as of some time has been overwritten.
+        """
+        if target.locked is None:
+            raise VersionNotFoundError(
+                target.key.uri, "it was overwritten since it was listed, and its bucket kept no version of it"
+            )
+        check_remote(target, await self._requests.head(target.dataset, target.key.uri, target.key.version_id))
+        return replace(target, if_match=None)
 
     def _decide(self, target: Target, entry: CacheEntry | None) -> Decision:
         return decide_now(target, entry, is_forced=self._is_forced, is_offline=self._is_offline)
-
-
-def _downloaded(published: CacheEntry, received_bytes: int, reason: str) -> FileResult:
-    metadata = published.metadata
-    return FileResult(published.path, "downloaded", metadata.size, received_bytes, reason, metadata.verified_by)
 
 
 def _file_finished(operation: int, dataset: str, uri: str, result: FileResult) -> FileFinished:

@@ -25,6 +25,10 @@ PlanAction = Literal["download", "revalidate", "none", "fail"]
 """What a fetch would do: bring the bytes; ask whether the cached copy is fresh; nothing; fail."""
 
 
+NULL_VERSION = "null"
+"""What S3 calls the version that is written while a bucket keeps none: unlike every other, it can be overwritten."""
+
+
 def normalize_etag(etag: str | None) -> str | None:
     """Take the quotes and the weakness mark off an ETag (RFC 9110, section 8.8.3); an empty one is none."""
     if etag is None:
@@ -47,6 +51,8 @@ class Dataset:
         reader: what `load()` calls with the path (for several files: with the list of paths).
         checksum: the digest that the file must have, `"sha256:<hex>"`, `"md5:<hex>"`, `"crc64nvme:<base64>"`,
             `"crc32c:<base64>"` or `"crc32:<base64>"`: a pin. Only for a single file.
+        version_id: the version that is meant, in a bucket that keeps versions, instead of the newest. It never changes,
+            so once it is cached nothing is asked of the remote. Only for a single file.
         max_age: how long a cached copy is used without asking the remote, in seconds or as a `timedelta`; None means
             what the configuration says.
         tags: words to group datasets by.
@@ -61,6 +67,7 @@ class Dataset:
     cache_path: str | None = field(default=None, kw_only=True)
     reader: Callable[..., Any] | None = field(default=None, kw_only=True)
     checksum: str | None = field(default=None, kw_only=True)
+    version_id: str | None = field(default=None, kw_only=True)
     max_age: float | None = field(default=None, kw_only=True)
     tags: tuple[str, ...] = field(default=(), kw_only=True)
 
@@ -73,6 +80,7 @@ class Dataset:
         cache_path: str | os.PathLike[str] | None = None,
         reader: Callable[..., Any] | None = None,
         checksum: str | None = None,
+        version_id: str | None = None,
         max_age: float | timedelta | None = None,
         tags: Iterable[str] = (),
     ) -> None:
@@ -96,6 +104,8 @@ class Dataset:
                 checksum = parse_digest(str(checksum))
             except ValueError as error:
                 raise ConfigurationError(f"dataset {name!r}: {error}") from None
+        if version_id is not None and (not isinstance(version_id, str) or not version_id):
+            raise ConfigurationError(f"dataset {name!r}: version_id is a version's id as text: got {version_id!r}")
         set_field = object.__setattr__
         set_field(self, "name", name)
         set_field(self, "source", source)
@@ -103,10 +113,12 @@ class Dataset:
         set_field(self, "cache_path", None if cache_path is None else os.fspath(cache_path))
         set_field(self, "reader", reader)
         set_field(self, "checksum", checksum)
+        set_field(self, "version_id", version_id)
         set_field(self, "max_age", max_age)
         set_field(self, "tags", tuple(tags))
-        if checksum is not None and self.is_multi_file:
-            raise ConfigurationError(f"dataset {name!r}: a checksum pins one file, {redact_uri(source)} may be many")
+        for pin, value in (("checksum", checksum), ("version_id", version_id)):
+            if value is not None and self.is_multi_file:
+                raise ConfigurationError(f"dataset {name!r}: a {pin} pins one file, {redact_uri(source)} may be many")
 
     @property
     def is_multi_file(self) -> bool:
@@ -172,7 +184,17 @@ class CacheMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """One version of an object in a versioned bucket."""
+    """One version of an object in a versioned bucket, or the mark that it was deleted.
+
+    Args:
+        version_id: its name; `"null"` for what was written while the bucket kept no versions, which alone can be
+            overwritten.
+        last_modified: when it was written, to the remote's precision; an upload in parts counts from its beginning.
+        etag: its validator without quotes; None for a delete marker.
+        size: bytes; 0 for a delete marker.
+        is_latest: whether it is what a fetch without a version means.
+        is_delete_marker: whether it says that the object was deleted, and has no bytes.
+    """
 
     version_id: str
     last_modified: datetime

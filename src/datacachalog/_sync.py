@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -13,7 +14,7 @@ from ._catalog import AsyncCatalog, stale_texts
 from ._config import CatalogConfig
 from ._errors import StaleDataWarning
 from ._loop_thread import LoopThread
-from ._models import CacheInfo, Dataset, DatasetStatus, FetchReport, Plan
+from ._models import CacheInfo, Dataset, DatasetStatus, FetchReport, ObjectVersion, Plan
 from .ports import CachePort, StoragePort
 from .progress import ProgressOption
 
@@ -98,14 +99,22 @@ class Catalog:
         self,
         name: str,
         *,
+        version_id: str | None = None,
+        as_of: datetime | None = None,
         force: bool = False,
         offline: bool | None = None,
         on_unreachable: Literal["stale", "raise"] | None = None,
     ) -> Path:
         """Give a local path to a dataset of a single file, with the newest bytes that the remote has.
 
+        A version that is asked for is cached beside the newest, never in its place. It never changes, so once it is
+        cached nothing is asked of the remote for it.
+
         Args:
             name: the dataset.
+            version_id: that version instead of the newest, or of the dataset's own.
+            as_of: the version that was the newest at that time, inclusive; with a time zone. Which one that was is
+                asked for each time.
             force: download in any case.
             offline: send no request; None means what the configuration says.
             on_unreachable: `"stale"` serves the cached copy with a `StaleDataWarning` when the remote does not answer,
@@ -117,16 +126,27 @@ class Catalog:
         Raises:
             DatasetNotFoundError: no such dataset.
             MultiFileDatasetError: a glob or prefix dataset: use `fetch_files()`.
+            ConfigurationError: both a version and a time (a `ValueError` too); a time without a zone; either of them on
+                a frozen catalog.
+            VersionNotFoundError: no such version; or the object wasn't there at that time, because it was deleted, or
+                not yet written.
+            VersioningNotSupportedError: the storage keeps no versions.
+            LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
             CacheError: the cache can't be written.
         """
-        return self._run(lambda core: core.fetch(name, force=force, offline=offline, on_unreachable=on_unreachable))
+        return self._run(
+            lambda core: core.fetch(
+                name, version_id=version_id, as_of=as_of, force=force, offline=offline, on_unreachable=on_unreachable
+            )
+        )
 
     def fetch_files(
         self,
         name: str,
         *,
+        as_of: datetime | None = None,
         force: bool = False,
         offline: bool | None = None,
         on_unreachable: Literal["stale", "raise"] | None = None,
@@ -135,25 +155,30 @@ class Catalog:
 
         Args:
             name: the dataset.
+            as_of: the files, and the versions of them, that were there at that time; as in `fetch`.
             force: download in any case.
             offline: send no request; None means what the configuration says.
             on_unreachable: as in `fetch`.
 
         Raises:
             DatasetNotFoundError: no such dataset.
-            EmptyGlobMatchError: nothing matches.
+            EmptyGlobMatchError: nothing matches, or nothing did at that time.
+            LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
             CacheError: the cache can't be written.
         """
         return self._run(
-            lambda core: core.fetch_files(name, force=force, offline=offline, on_unreachable=on_unreachable)
+            lambda core: core.fetch_files(
+                name, as_of=as_of, force=force, offline=offline, on_unreachable=on_unreachable
+            )
         )
 
     def fetch_all(
         self,
         names: Iterable[str] | None = None,
         *,
+        as_of: datetime | None = None,
         force: bool = False,
         offline: bool | None = None,
         on_error: Literal["raise", "collect"] = "raise",
@@ -165,6 +190,8 @@ class Catalog:
 
         Args:
             names: the datasets; None means all of the catalog.
+            as_of: the data as it was at that time, with a time zone: of each file the version that was the newest then,
+                inclusive, and of globs and prefixes the files that were there. It goes before a dataset's `version_id`.
             force: download in any case.
             offline: send no request; None means what the configuration says.
             on_error: `"raise"` raises a `FetchAllError` that carries the report; `"collect"` returns the report, whose
@@ -173,11 +200,13 @@ class Catalog:
 
         Raises:
             DatasetNotFoundError: one of the names is not in the catalog; nothing was fetched.
-            FetchAllError: some datasets failed.
+            ConfigurationError: a time without a zone, or a time on a frozen catalog.
+            LockMismatchError: a frozen catalog without a data lock file.
+            FetchAllError: some datasets failed; on a frozen catalog by a `LockMismatchError` each.
         """
         return self._run(
             lambda core: core.fetch_all(
-                names, force=force, offline=offline, on_error=on_error, on_unreachable=on_unreachable
+                names, as_of=as_of, force=force, offline=offline, on_error=on_error, on_unreachable=on_unreachable
             )
         )
 
@@ -218,13 +247,15 @@ class Catalog:
         """Tell whether the remote has another version than the cache; True when nothing is cached.
 
         One request, whatever `max_age` says; no download. For a glob or prefix dataset: whether one of its files is
-        stale, with one request for a thousand files.
+        stale, with one request for a thousand files. Of a dataset with a `version_id`, and on a frozen catalog: whether
+        what is cached is that version, without a request.
 
         Args:
             name: the dataset.
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             StorageError: the remote is gone, refused, or did not answer.
         """
         return self._run(lambda core: core.is_stale(name))
@@ -242,6 +273,26 @@ class Catalog:
             DatasetNotFoundError: one of the names is not in the catalog.
         """
         return self._run(lambda core: core.status(names))
+
+    def versions(self, name: str, limit: int | None = None) -> list[ObjectVersion]:
+        """List the versions of a dataset's object, the newest first, deletions included.
+
+        In a bucket that never kept versions, the object has one, `"null"`. Reads a page of the listing, a thousand
+        versions, after the other until it has enough.
+
+        Args:
+            name: the dataset.
+            limit: how many at most, from the newest on; None means all.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset.
+            ConfigurationError: a limit below 1.
+            ObjectNotFoundError: there is no such object, and no version of it either.
+            VersioningNotSupportedError: the storage keeps no versions.
+            StorageError: the remote refused (on S3 this takes `s3:ListBucketVersions`), or did not answer.
+        """
+        return self._run(lambda core: core.versions(name, limit))
 
     def verify(self, names: Iterable[str] | None = None) -> list[Path]:
         """Read the cached files and tell which ones don't have the digest that they were published with.
@@ -273,6 +324,8 @@ class Catalog:
     def invalidate(self, name: str) -> int:
         """Drop what is cached of a dataset; the next fetch downloads it.
 
+        What is cached of its versions by `version_id` and `as_of` stays: a version never changes.
+
         Args:
             name: the dataset.
 
@@ -281,9 +334,32 @@ class Catalog:
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             CacheError: the cache can't be written.
         """
         return self._run(lambda core: core.invalidate(name))
+
+    def lock(self, names: Iterable[str] | None = None, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write down which version of each dataset is the newest now, in the data lock file: to be committed.
+
+        Fetches the datasets, as `fetch_all` does, and writes what was fetched: source, ETag, version, size and digest.
+        The file is sorted, has a block for each dataset, and is replaced in one step. With `CatalogConfig(frozen=True)`
+        a catalog fetches exactly what it says. Cancelled, or when a dataset fails, it leaves the file as it was.
+
+        Args:
+            names: the datasets; what the file says of others is kept. None means all of the catalog, and nothing else.
+            path: the file; None means `datacachalog.lock` beside the catalog file, else in the working directory.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog.
+            ConfigurationError: the catalog is frozen.
+            CatalogFileError: the file can't be written; or others are to be kept, and it can't be read.
+            FetchAllError: some datasets failed.
+        """
+        return self._run(lambda core: core.lock(names, path))
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:

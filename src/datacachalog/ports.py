@@ -26,7 +26,7 @@ from ._events import TransferAdvanced as TransferAdvanced
 from ._events import TransferAwaited as TransferAwaited
 from ._events import TransferRestarted as TransferRestarted
 from ._events import TransferStarted as TransferStarted
-from ._models import CacheMetadata, FileMetadata
+from ._models import CacheMetadata, FileMetadata, ObjectVersion
 
 Observer: TypeAlias = Callable[[Event], None]
 """Is told what happens, by the events that this module exports too.
@@ -205,6 +205,40 @@ class SeekableListing(Protocol):
             prefix: at least the root.
             start_after: a URI below the same root; no such object need exist.
             limit: how many objects are wanted, at least 1. A store may give fewer, and say that there are more.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVersion:
+    """One version, or delete marker, of a listing of versions."""
+
+    uri: str
+    version: ObjectVersion
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """One answer of a listing of versions: by key, the newest first; and how to ask for more (None: that's all)."""
+
+    versions: tuple[ListedVersion, ...]
+    next_token: str | None
+
+
+@runtime_checkable
+class VersionedSession(Protocol):
+    """A session of a storage that keeps what is overwritten and deleted. Raises what a `StorageSession` raises."""
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """List the versions of the objects whose URI begins with `prefix`, in at most one request.
+
+        Args:
+            prefix: what the URIs begin with.
+            after: leave out the objects up to this URI, itself included; only a hint, a page may begin before it.
+            token: go on where the page with this `next_token` ended; it goes before `after`.
+
+        Raises:
+            VersioningNotSupportedError: the store keeps no versions.
         """
         ...
 

@@ -12,7 +12,12 @@ import pytest
 from datacachalog import CatalogConfig, FileCache
 from datacachalog.ports import ReadResponse
 from datacachalog.testing import FaultyStorage, MemoryStorage
-from datacachalog.testing.contracts import CacheContract, SeekableListingContract, StorageContract
+from datacachalog.testing.contracts import (
+    CacheContract,
+    SeekableListingContract,
+    StorageContract,
+    VersionedStorageContract,
+)
 
 
 class TestMemoryStorage(SeekableListingContract):
@@ -61,6 +66,22 @@ class TestFaultyStorageWithoutFaults(SeekableListingContract):
             memory.delete(uri)
 
         return delete
+
+
+class TestVersionsOfMemoryStorage(VersionedStorageContract):
+    @pytest.fixture
+    def storage(self):
+        return MemoryStorage(is_versioned=True, page_size=2)
+
+    seed = TestMemoryStorage.seed
+    delete = TestMemoryStorage.delete
+
+
+class TestVersionsOfFaultyStorageWithoutFaults(VersionedStorageContract):
+    memory = TestFaultyStorageWithoutFaults.memory
+    storage = TestFaultyStorageWithoutFaults.storage
+    seed = TestFaultyStorageWithoutFaults.seed
+    delete = TestFaultyStorageWithoutFaults.delete
 
 
 class _Spoilt:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -22,6 +23,7 @@ from datacachalog import (
     FileCache,
     FilesystemStorage,
     Freshness,
+    ObjectVersion,
     Observer,
     Plan,
     Reader,
@@ -64,6 +66,9 @@ def blocking() -> None:
     with Catalog(DATASETS, config=CatalogConfig(retries=2), storage=storage, cache=cache, progress=observer) as catalog:
         assert_type(catalog.fetch("customers", force=True, offline=False), Path)
         assert_type(catalog.fetch_files("orders"), list[Path])
+        assert_type(catalog.fetch("customers", as_of=datetime(2026, 1, 1, tzinfo=UTC)), Path)
+        assert_type(catalog.versions("customers", limit=3), list[ObjectVersion])
+        assert_type(catalog.lock(["customers"]), Path)
         assert_type(catalog.plan(["customers"]), Plan)
         assert_type(catalog.load("customers", reader, columns=["id"]), Any)
         assert_type(catalog.is_stale("customers"), bool)
@@ -89,6 +94,9 @@ async def awaited() -> None:
     """The async methods return the same, awaited."""
     async with AsyncCatalog(DATASETS, cache_dir="cache", progress=False) as catalog:
         assert_type(await catalog.fetch("customers"), Path)
+        assert_type(await catalog.fetch("customers", version_id="v"), Path)
+        assert_type(await catalog.versions("customers"), list[ObjectVersion])
+        assert_type(await catalog.lock(path="datacachalog.lock"), Path)
         assert_type(await catalog.fetch_files("orders", offline=True, on_unreachable="raise"), list[Path])
         assert_type(await catalog.fetch_all(["orders"], on_error="collect"), FetchReport)
         assert_type(await catalog.plan(), Plan)

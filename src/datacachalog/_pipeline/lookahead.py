@@ -9,12 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .._errors import CacheError
+from .._errors import CacheError, LockMismatchError
 from .._models import Dataset, FileMetadata
 from ..ports import CacheEntry, CacheKey, CachePort
+from .adopt import find_entries
 from .plan import Decision, Download, Revalidate, decide
 from .requests import Requests
-from .resolve import Resolver, Target
+from .resolve import Selection, Target
 from .revalidate import survey
 from .workers import in_turns
 
@@ -34,20 +35,26 @@ class Lookahead:
     asked: Mapping[str, int]
 
 
-async def find_entries(
-    datasets: Sequence[Dataset], resolver: Resolver, cache: CachePort
+async def entries_of(
+    datasets: Sequence[Dataset], selection: Selection, cache: CachePort
 ) -> dict[CacheKey, CacheEntry | None]:
-    """Read the sidecars of all single files together; none of them if one can't be read."""
-    keys = [resolver.target(dataset).key async for dataset in in_turns(datasets) if not dataset.is_multi_file]
+    """Read the sidecars of all datasets whose one object is known, together; none of them if one can't be read."""
     try:
-        return dict(zip(keys, await cache.lookup(keys), strict=True)) if keys else {}
-    except CacheError:
+        known = [selection.known(dataset) async for dataset in in_turns(datasets)]
+        keys = [target.key for target in known if target is not None]
+        return dict(zip(keys, await find_entries(cache, keys), strict=True)) if keys else {}
+    except (CacheError, LockMismatchError):
         return {}
+
+
+def is_listable(target: Target) -> bool:
+    """Whether a listing of what there is now can tell about it."""
+    return target.key.version_id is None and target.if_match is None and not target.is_fixed
 
 
 async def look_ahead(
     datasets: Sequence[Dataset],
-    resolver: Resolver,
+    selection: Selection,
     cache: CachePort,
     requests: Requests,
     unlistable: set[str],
@@ -56,17 +63,17 @@ async def look_ahead(
 
     Args:
         datasets: those that are asked about.
-        resolver: what they mean.
+        selection: what they mean.
         cache: where the copies lie.
         requests: the way to the remote.
         unlistable: the beginnings of URIs below which the remote refuses to list; added to.
     """
-    entries = await find_entries(datasets, resolver, cache)
+    entries = await entries_of(datasets, selection, cache)
     cached: dict[str, str] = {}
     missing: dict[str, str] = {}
-    async for dataset in in_turns(datasets):
-        target = None if dataset.is_multi_file else resolver.target(dataset)
-        if target is None or target.key not in entries or target.key.version_id is not None:
+    async for dataset in in_turns(datasets if entries else ()):
+        target = selection.known(dataset)
+        if target is None or target.key not in entries or not is_listable(target):
             continue
         match decide_now(target, entries[target.key], is_forced=False, is_offline=requests.config.offline):
             case Revalidate():

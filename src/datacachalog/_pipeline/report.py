@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._errors import StorageError
-from .._models import Dataset, DatasetStatus, FetchAction, FetchReport, FetchResult, FileMetadata, Freshness
+from .._models import (
+    CacheMetadata,
+    Dataset,
+    DatasetStatus,
+    FetchAction,
+    FetchReport,
+    FetchResult,
+    FileMetadata,
+    Freshness,
+)
 from ..ports import CacheEntry
 from .plan import UseCached
 
@@ -25,6 +34,7 @@ class FileResult:
     bytes_downloaded: int
     reason: str
     verified_by: str | None
+    metadata: CacheMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +47,20 @@ class FileStatus:
     reason: str
 
 
+def file_result(entry: CacheEntry, action: FetchAction, bytes_downloaded: int, reason: str) -> FileResult:
+    """Give a file as it lies in the cache."""
+    metadata = entry.metadata
+    return FileResult(entry.path, action, metadata.size, bytes_downloaded, reason, metadata.verified_by, metadata)
+
+
 def cached_result(decision: UseCached) -> FileResult:
     """Serve the cached copy: it didn't have to be asked for, or a listing has confirmed it."""
-    metadata = decision.entry.metadata
-    action: FetchAction = "revalidated" if decision.because == "listing" else "cached"
-    return FileResult(decision.entry.path, action, metadata.size, 0, decision.reason, metadata.verified_by)
+    return file_result(decision.entry, "revalidated" if decision.because == "listing" else "cached", 0, decision.reason)
 
 
 def stale_result(entry: CacheEntry, error: StorageError) -> FileResult:
     """Serve the cached copy because the remote did not answer."""
-    metadata = entry.metadata
-    return FileResult(
-        entry.path, "stale", metadata.size, 0, f"the remote did not answer: {error}", metadata.verified_by
-    )
+    return file_result(entry, "stale", 0, f"the remote did not answer: {error}")
 
 
 def fetch_result(dataset: Dataset, files: Sequence[FileResult]) -> FetchResult:

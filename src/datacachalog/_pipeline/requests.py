@@ -10,10 +10,19 @@ import anyio
 
 from .._chance import chance
 from .._config import CatalogConfig
-from .._errors import StorageUnreachableError, ThrottledError
+from .._errors import StorageUnreachableError, ThrottledError, VersioningNotSupportedError
 from .._events import RequestRetried
 from .._models import FileMetadata
-from ..ports import ListPage, Observer, ReadOutcome, ReadRequest, SeekableListing, StorageSession
+from ..ports import (
+    ListPage,
+    Observer,
+    ReadOutcome,
+    ReadRequest,
+    SeekableListing,
+    StorageSession,
+    VersionedSession,
+    VersionPage,
+)
 
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 20.0
@@ -75,6 +84,25 @@ class Requests:
             async with self._limiter:
                 self.sent += 1
                 return await self._session.list_page(prefix, token=token)
+
+        return await self.retried(dataset, prefix, once)
+
+    async def version_page(
+        self, dataset: str, prefix: str, *, after: str | None = None, token: str | None = None
+    ) -> VersionPage:
+        """Ask for one page of a listing of versions, with retries.
+
+        Raises:
+            VersioningNotSupportedError: the storage keeps none.
+        """
+        session = self._session
+        if not isinstance(session, VersionedSession):
+            raise VersioningNotSupportedError(prefix, "this storage keeps no versions")
+
+        async def once() -> VersionPage:
+            async with self._limiter:
+                self.sent += 1
+                return await session.version_page(prefix, after=after, token=token)
 
         return await self.retried(dataset, prefix, once)
 

@@ -67,6 +67,7 @@ class Staged:
         length: how many were received.
         digest: their CRC, computed as they came.
         received_bytes: how many came over the wire for it, repeated ones included.
+        verified_by: what they were compared with already.
     """
 
     metadata: FileMetadata
@@ -74,11 +75,16 @@ class Staged:
     length: int
     digest: str
     received_bytes: int
+    verified_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """A large object has changed, and another process is fetching the new version already, or has just done so."""
+
+
+class NotThatVersionError(VersionChangedError):
+    """The object hasn't the ETag that it must have: beginning again would not help."""
 
 
 class _RangesIgnoredError(VersionChangedError):
@@ -125,6 +131,7 @@ async def transfer(
         begun: what was done already. An answer is closed in any case.
 
     Raises:
+        NotThatVersionError: the object hasn't the ETag that the target demands.
         TransferError: the object kept changing.
         StorageError: the remote refused, or did not answer after the retries.
         CacheError: the bytes couldn't be staged.
@@ -145,6 +152,8 @@ async def transfer(
                 return
         except _BrokenError as broken:
             await retries.wait(broken.error, received_bytes)
+        except NotThatVersionError:
+            raise
         except VersionChangedError as change:  # it has left the staged file's context too, so that file is gone
             restarts += 1
             reason = str(change) or "the object was replaced while it was downloaded"
@@ -211,7 +220,13 @@ class _Download:
         """
         key, config = self._target.key, self._requests.config
         stop = config.part_bytes if is_ranged else None
-        request = ReadRequest(uri=key.uri, stop=stop, if_none_match=known_etag, version_id=key.version_id)
+        request = ReadRequest(
+            uri=key.uri,
+            stop=stop,
+            if_match=self._target.if_match,
+            if_none_match=known_etag,
+            version_id=key.version_id,
+        )
         async with AsyncExitStack() as connection:
 
             async def ask() -> Staged | NotModified | ReadResponse | None:
@@ -241,6 +256,8 @@ class _Download:
         """Ask for what an earlier attempt lacks, of the very version that it was at; None if there is no such thing."""
         claim, config = self._flight.claim, self._requests.config
         if claim.resumable_etag is None or claim.missing_start >= claim.missing_stop:
+            return None
+        if self._target.if_match not in (None, claim.resumable_etag):
             return None
         request = ReadRequest(
             uri=claim.key.uri,
@@ -280,6 +297,8 @@ class _Download:
                 return outcome
             case RangeNotSatisfiable():
                 return None
+            case VersionChanged() if request.if_match is not None:
+                raise NotThatVersionError
             case VersionChanged():
                 raise VersionChangedError
             case ReadResponse(metadata, start, stop):
@@ -299,7 +318,7 @@ class _Download:
 
     async def _receive_in_memory(self, response: ReadResponse) -> Staged:
         algorithm = self._crc_algorithm(response.metadata)
-        update = (await _crc(algorithm)).update
+        update = (await loaded_crc(algorithm)).update
         chunks: list[bytes] = []
         length = crc = 0
         async for chunk in response.chunks:
@@ -317,7 +336,7 @@ class _Download:
         if not await self._flight.take(metadata.etag):
             return Elsewhere()
         algorithm = self._crc_algorithm(metadata)
-        crc = await _crc(algorithm)
+        crc = await loaded_crc(algorithm)
         staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata, algorithm))
         parts = [_Part.of_segment(segment) for segment in staging.segments]
         self._notify_advanced(sum(part.stop - part.start for part in parts))
@@ -523,7 +542,7 @@ def _tell_advanced(requests: Requests, target: Target, received_bytes: int) -> N
 _loaded: set[CrcAlgorithm] = set()
 
 
-async def _crc(algorithm: CrcAlgorithm) -> CrcFunctions:
+async def loaded_crc(algorithm: CrcAlgorithm) -> CrcFunctions:
     """Give a CRC's functions; their first use reads a library from disk, in a worker thread."""
     if algorithm not in _loaded:
         await anyio.to_thread.run_sync(_load_crc, algorithm)

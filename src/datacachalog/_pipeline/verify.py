@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio.to_thread
 
 from .._digests import digest_chunks
 from .._errors import IntegrityError
+from .._models import NULL_VERSION
 from ..ports import Verified
 from .resolve import Target
-from .transfer import Staged
+from .transfer import NotThatVersionError, Staged
 
 _INLINE_BYTES = 64 * 1024  # hashing that much takes less time than handing it to a thread
 
 
 async def verify(staged: Staged, target: Target) -> Verified:
-    """Compare the bytes with all that is known of them: length, the dataset's pin, the remote's own checksum.
+    """Compare the bytes with all that is known of them: version, length, the remote's own checksum, and every pin.
 
     Raises:
         IntegrityError: they differ.
+        NotThatVersionError: they haven't the ETag that the target demands, of a store that didn't look at it.
     """
     if isinstance(staged.content, tuple):
         if staged.length <= _INLINE_BYTES or not _needs_hashing(staged, target):
@@ -38,6 +41,7 @@ def verify_here(staged: Staged, target: Target) -> Verified:
 
     Raises:
         IntegrityError: they differ.
+        NotThatVersionError: they haven't the ETag that the target demands.
     """
     content = staged.content
     assert isinstance(content, tuple)  # noqa: S101  # what is staged on disk is verified by `verify`
@@ -45,7 +49,8 @@ def verify_here(staged: Staged, target: Target) -> Verified:
 
 
 def _expected(staged: Staged, target: Target) -> list[str]:
-    return [expected for expected in (staged.metadata.checksum, target.pin) if expected is not None]
+    locked = target.locked.digest if target.locked else None
+    return [expected for expected in (staged.metadata.checksum, target.pin, locked) if expected is not None]
 
 
 def _needs_hashing(staged: Staged, target: Target) -> bool:
@@ -54,14 +59,21 @@ def _needs_hashing(staged: Staged, target: Target) -> bool:
 
 
 def _verified(staged: Staged, target: Target, digest: Callable[[str], str]) -> Verified:
-    uri = target.key.uri
-    if staged.length != staged.metadata.size:
-        raise IntegrityError(uri, expected=f"{staged.metadata.size} bytes", got=f"{staged.length} bytes")
-    verified_by: str | None = None
+    uri, version_id, metadata = target.key.uri, target.key.version_id, staged.metadata
+    if target.if_match not in (None, metadata.etag):
+        raise NotThatVersionError
+    if version_id is not None:
+        # A store that doesn't know versions would give the newest.
+        if version_id not in (NULL_VERSION, metadata.version_id):
+            raise IntegrityError(uri, expected=f"version {version_id}", got=f"version {metadata.version_id}")
+        metadata = replace(metadata, version_id=version_id)
+    if staged.length != metadata.size:
+        raise IntegrityError(uri, expected=f"{metadata.size} bytes", got=f"{staged.length} bytes")
+    verified_by = staged.verified_by
     for expected in _expected(staged, target):
         algorithm = expected.partition(":")[0]
         got = staged.digest if staged.digest.startswith(f"{algorithm}:") else digest(algorithm)
         if got != expected:
             raise IntegrityError(uri, expected=expected, got=got)
         verified_by = algorithm
-    return Verified(target.key, staged.metadata, staged.content, staged.digest, verified_by, target.pin)
+    return Verified(target.key, metadata, staged.content, staged.digest, verified_by, target.pin)

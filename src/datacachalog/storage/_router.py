@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 
 from .._config import CatalogConfig
-from .._errors import ConfigurationError, InvalidSourceError
+from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError
 from .._models import FileMetadata
 from .._sources import SCHEME
 from ..ports import (
@@ -19,6 +19,8 @@ from ..ports import (
     StorageSession,
     ThreadedReads,
     ThreadedSession,
+    VersionedSession,
+    VersionPage,
 )
 from ._filesystem import FilesystemStorage
 from ._s3 import S3Storage
@@ -93,6 +95,17 @@ class RouterSession:
         session = self._of(prefix)
         assert isinstance(session, SeekableListing)  # noqa: S101  # what `is_seekable` has said
         return await session.list_after(prefix, start_after, limit)
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """Ask the storage of the scheme for a listing of versions.
+
+        Raises:
+            VersioningNotSupportedError: it keeps none.
+        """
+        session = self._of(prefix)
+        if not isinstance(session, VersionedSession):
+            raise VersioningNotSupportedError(prefix, "the storage of this scheme keeps no versions")
+        return await session.version_page(prefix, after=after, token=token)
 
     def _of(self, uri: str) -> StorageSession:
         scheme = _scheme_of(uri)

@@ -23,8 +23,8 @@ import anyio.to_thread
 
 from .._config import CatalogConfig
 from .._digests import parse_digest
-from .._errors import ConfigurationError, InvalidSourceError
-from .._models import FileMetadata, normalize_etag
+from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError
+from .._models import NULL_VERSION, FileMetadata, normalize_etag
 from .._threads import forks_held_back, in_daemon_thread
 from ..ports import (
     ListPage,
@@ -35,6 +35,7 @@ from ..ports import (
     ReadResponse,
     ThreadedAnswer,
     VersionChanged,
+    VersionPage,
 )
 from ._bulk import BulkAnswer
 from ._connections import Answer
@@ -42,6 +43,7 @@ from ._s3_credentials import has_expired
 from ._s3_failures import cause_of, error_of_answer, s3_failures, text_of
 from ._s3_listing import parse_list_page
 from ._s3_settings import certain_settings
+from ._s3_versions import ORDER_NOTES, markers, note_order, version_page
 from ._s3_wire import ThreadedWire, Wire, error_fields, error_fields_here
 
 _CHECKSUM_FIELDS = {
@@ -171,13 +173,13 @@ class S3Session:
                 return _metadata(answer, size=answer["ContentLength"], is_whole=True)
             try:
                 if sent.head.status != 200:
-                    raise error_of_answer(uri, await error_fields(sent))
+                    raise error_of_answer(uri, await error_fields(sent), version_id)
                 fields = _fields(sent.head.headers)
                 return _metadata(fields, size=fields["ContentLength"], is_whole=True)
             finally:
                 sent.close()
 
-        with s3_failures(uri):
+        with s3_failures(uri, version_id):
             return await self._signed(ask)
 
     @asynccontextmanager
@@ -203,7 +205,7 @@ class S3Session:
 
         body: Any = None
         try:
-            with s3_failures(request.uri):
+            with s3_failures(request.uri, request.version_id):
                 outcome, body = await self._signed(ask)
             yield outcome
         finally:
@@ -296,6 +298,34 @@ class S3Session:
             arguments["IfNoneMatch"] = f'"{request.if_none_match}"'
         return arguments
 
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """List up to 1000 versions and delete markers (ListObjectVersions).
+
+        In a bucket that never kept versions, each object has one, `"null"`.
+
+        Raises:
+            VersioningNotSupportedError: the store doesn't know this request.
+            StorageError: or below: no such bucket, no permission (`s3:ListBucketVersions`), no answer.
+            InvalidSourceError: not an S3 URI.
+        """
+        bucket, key_prefix = split_s3_uri(prefix)
+        after_key = None if after is None else split_s3_uri(after)[1]
+        arguments = {"Bucket": bucket, "Prefix": key_prefix, **markers(after_key, token)}
+        if self._storage.requester_pays:
+            arguments["RequestPayer"] = "requester"
+        client = await self._connected(prefix)
+        import botocore.exceptions  # loaded by now
+
+        with s3_failures(prefix):
+            try:
+                answer = await self._signed(lambda: client.list_object_versions(**arguments))
+            except botocore.exceptions.ClientError as error:
+                code = error.response.get("Error", {}).get("Code")
+                if code in ("NotImplemented", "MethodNotAllowed"):
+                    raise VersioningNotSupportedError(prefix, f"the store can't list versions: {code}") from error
+                raise
+            return version_page(bucket, answer)
+
     def _arguments(self, uri: str, version_id: str | None) -> dict[str, Any]:
         bucket, key = split_s3_uri(uri)
         if not key:
@@ -327,7 +357,8 @@ class S3Session:
 
                 raise ClientError(refusal, f"{method.title()}Object")
             if not has_expired(refusal):
-                raise error_of_answer(f"s3://{arguments['Bucket']}/{arguments['Key']}", refusal)
+                uri = f"s3://{arguments['Bucket']}/{arguments['Key']}"
+                raise error_of_answer(uri, refusal, arguments.get("VersionId"))
             return None  # so may the client
         return sent
 
@@ -429,6 +460,7 @@ class S3Session:
                 raise ConfigurationError(text_of(error)) from cause_of(error)
             client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
             client.meta.events.register_first("before-parse.s3.ListObjectsV2", _keep_listing_as_it_came)
+            client.meta.events.register(ORDER_NOTES, note_order)
             return client, *findings
 
 
@@ -459,7 +491,7 @@ class S3ThreadedReads:
                 if outcome is None and answer.head.status not in (200, 206):
                     refusal = error_fields_here(answer)
                     if not has_expired(refusal):
-                        raise error_of_answer(request.uri, refusal)
+                        raise error_of_answer(request.uri, refusal, request.version_id)
                     answer.close()
                     return None  # the client may come to other credentials
                 outcome = outcome or _outcome_of_bytes(request, answer)
@@ -536,7 +568,7 @@ async def _outcome(request: ReadRequest, sent: Answer | BulkAnswer) -> ReadOutco
     if head.status not in (200, 206):
         outcome = _OUTCOME_OF_STATUS.get(head.status)
         if outcome is None:
-            raise error_of_answer(request.uri, await error_fields(sent))
+            raise error_of_answer(request.uri, await error_fields(sent), request.version_id)
         return outcome
     return _outcome_of_bytes(request, sent)
 
@@ -619,7 +651,7 @@ def _metadata(answer: Mapping[str, Any], *, size: int, is_whole: bool) -> FileMe
         etag=etag,
         last_modified=answer.get("LastModified"),
         size=size,
-        version_id=None if version_id == "null" else version_id,
+        version_id=None if version_id == NULL_VERSION else version_id,
         checksum=(_stored_checksum(answer, etag) if is_whole else None) or _md5_of_etag(answer, etag),
     )
 

@@ -72,8 +72,12 @@ _URL = re.compile(r"""https?://[^\s"'<>]+""")
 
 
 @contextmanager
-def s3_failures(uri: str) -> Iterator[None]:
+def s3_failures(uri: str, version_id: str | None = None) -> Iterator[None]:
     """Map what botocore, aiohttp and the network raise.
+
+    Args:
+        uri: the object that was asked for.
+        version_id: which version of it, if it was one.
 
     Raises:
         StorageError: or below, by what the remote said.
@@ -85,7 +89,7 @@ def s3_failures(uri: str) -> Iterator[None]:
     except DatacachalogError:
         raise
     except Exception as error:
-        mapped = _botocores_failure(uri, error) if "botocore" in sys.modules else None
+        mapped = _botocores_failure(uri, error, version_id) if "botocore" in sys.modules else None
         mapped = mapped or _failure(uri, error)
         if mapped is None:
             raise
@@ -107,7 +111,7 @@ def _failure(uri: str, error: Exception) -> DatacachalogError | None:
     return None
 
 
-def _botocores_failure(uri: str, error: Exception) -> DatacachalogError | None:
+def _botocores_failure(uri: str, error: Exception, version_id: str | None) -> DatacachalogError | None:
     """Say what an error of botocore or aiohttp means; both are imported by now."""
     import aiohttp
     import botocore.exceptions as boto
@@ -115,7 +119,7 @@ def _botocores_failure(uri: str, error: Exception) -> DatacachalogError | None:
 
     match error:
         case boto.ClientError():
-            return error_of_answer(uri, error.response)
+            return error_of_answer(uri, error.response, version_id)
         case (
             boto.NoCredentialsError()
             | boto.PartialCredentialsError()
@@ -140,8 +144,14 @@ def _botocores_failure(uri: str, error: Exception) -> DatacachalogError | None:
             return None
 
 
-def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
-    """Give the error that an answer of S3 means. A HEAD has no body: there the code is the status."""
+def error_of_answer(uri: str, answer: Mapping[str, Any], version_id: str | None = None) -> DatacachalogError:
+    """Give the error that an answer of S3 means. A HEAD has no body: there the code is the status.
+
+    Args:
+        uri: the object that was asked for.
+        answer: as botocore's errors have it.
+        version_id: which version of it, if it was one.
+    """
     code = str(answer.get("Error", {}).get("Code", ""))
     metadata = answer.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 0))
@@ -153,8 +163,10 @@ def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
         return InvalidSourceError(uri, cause)
     if code == "NoSuchBucket":
         return BucketNotFoundError(uri, cause, hint="check the bucket's name and endpoint_url")
-    if code == "NoSuchVersion":
-        return VersionNotFoundError(uri, cause)
+    # No such key has no such version; one that is a delete marker can't be read (405), nor what is no id at all (400).
+    is_no_id = code == "InvalidArgument" and "version" in said.lower()
+    if code == "NoSuchVersion" or (version_id is not None and (status in (404, 405) or is_no_id)):
+        return VersionNotFoundError(uri, f"version {version_id}: {cause}", hint="versions() lists those there are")
     if code == "NoSuchKey" or status == 404:
         return ObjectNotFoundError(uri, cause, hint="check the key; a cached copy, if there is one, is kept")
     if code in _CREDENTIALS or status == 401:
@@ -162,7 +174,10 @@ def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
     if code in _THROTTLED or status == 429:
         return ThrottledError(uri, cause, hint="lower max_concurrency", retry_after_seconds=retry_after_seconds)
     if status == 403:
-        return AccessDeniedError(uri, cause, hint=hint or "the credentials in use may not read it")
+        denied = "the credentials in use may not read it"
+        if version_id is not None:
+            denied += ": a version needs s3:GetObjectVersion"
+        return AccessDeniedError(uri, cause, hint=hint or denied)
     if status >= 500 or code == "RequestTimeout":
         return StorageUnreachableError(uri, cause, retry_after_seconds=retry_after_seconds)
     return StorageError(uri, cause, hint=hint)

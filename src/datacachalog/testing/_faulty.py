@@ -10,7 +10,7 @@ from typing import TypeAlias
 import anyio
 
 from .._config import CatalogConfig
-from .._errors import StorageUnreachableError, ThrottledError
+from .._errors import StorageUnreachableError, ThrottledError, VersioningNotSupportedError
 from .._models import FileMetadata
 from ..ports import (
     ListPage,
@@ -20,6 +20,8 @@ from ..ports import (
     SeekableListing,
     StoragePort,
     StorageSession,
+    VersionedSession,
+    VersionPage,
 )
 from ._faults import Cut, Fault, FaultScript, Latency, Meanwhile, Reset, Stall, Throttled, Unreachable, WrongBytes
 
@@ -117,6 +119,20 @@ class FaultySession:
         faults = self._script.take(prefix, "LIST")
         await _fail_before(prefix, faults)
         page = await ask()
+        await _fail_instead_of_answer(prefix, faults)
+        return page
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """List versions from the inner storage; to a fault that is a `LIST` too.
+
+        Raises:
+            VersioningNotSupportedError: the inner storage keeps none.
+        """
+        if not isinstance(self._inner, VersionedSession):
+            raise VersioningNotSupportedError(prefix, "the storage behind this one keeps no versions")
+        faults = self._script.take(prefix, "LIST")
+        await _fail_before(prefix, faults)
+        page = await self._inner.version_page(prefix, after=after, token=token)
         await _fail_instead_of_answer(prefix, faults)
         return page
 

@@ -16,9 +16,10 @@ from anyio.lowlevel import checkpoint
 from .._config import CatalogConfig
 from .._digests import digest_chunks
 from .._errors import ObjectNotFoundError, VersioningNotSupportedError, VersionNotFoundError
-from .._models import FileMetadata
+from .._models import NULL_VERSION, FileMetadata, ObjectVersion
 from ..ports import (
     ListedObject,
+    ListedVersion,
     ListPage,
     NotModified,
     RangeNotSatisfiable,
@@ -26,6 +27,7 @@ from ..ports import (
     ReadRequest,
     ReadResponse,
     VersionChanged,
+    VersionPage,
 )
 
 
@@ -34,7 +36,7 @@ class StorageRequest:
     """One request that a `MemoryStorage` was sent.
 
     Args:
-        method: `"GET"` is a read.
+        method: `"GET"` is a read, `"LIST"` a listing, of versions too.
         uri: the object; the prefix of a listing.
         start: first byte asked for, inclusive; 0 for what is no read.
         stop: exclusive; None means to the end.
@@ -43,6 +45,7 @@ class StorageRequest:
         version_id: the version asked for.
         token: where a listing goes on.
         start_after: behind which URI a listing begins.
+        after: behind which URI a listing of versions begins.
     """
 
     method: Literal["GET", "HEAD", "LIST"]
@@ -54,6 +57,7 @@ class StorageRequest:
     version_id: str | None = None
     token: str | None = None
     start_after: str | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,14 @@ class _Version:
 
     data: bytes
     metadata: FileMetadata | None
+    version_id: str
+    last_modified: datetime
+
+    def listed(self, *, is_latest: bool) -> ObjectVersion:
+        if self.metadata is None:
+            return ObjectVersion(self.version_id, self.last_modified, None, 0, is_latest, is_delete_marker=True)
+        etag, size = self.metadata.etag, self.metadata.size
+        return ObjectVersion(self.version_id, self.last_modified, etag, size, is_latest, is_delete_marker=False)
 
 
 class _Objects:
@@ -80,10 +92,10 @@ class _Objects:
             kept = self._versions.get(uri, []) if self.is_versioned else []
             self._versions[uri] = [*kept, version]
 
-    def delete(self, uri: str) -> None:
+    def delete(self, uri: str, last_modified: datetime) -> None:
         with self._lock:
             if self.is_versioned and uri in self._versions:
-                self.append(uri, _Version(b"", None))
+                self.append(uri, _Version(b"", None, uuid.uuid4().hex, last_modified))
             else:
                 self._versions.pop(uri, None)
 
@@ -124,6 +136,22 @@ class _Objects:
         ]
         page = tuple(found[: self._page_size if limit is None else min(limit, self._page_size)])
         return ListPage(page, page[-1].uri if len(found) > len(page) else None)
+
+    def version_page(self, prefix: str, after: str | None, token: str | None) -> VersionPage:
+        if not self.is_versioned:
+            raise VersioningNotSupportedError(
+                prefix, "this MemoryStorage keeps no versions", hint="set is_versioned=True"
+            )
+        with self._lock:
+            kept = sorted((uri, versions) for uri, versions in self._versions.items() if uri.startswith(prefix))
+        found = [
+            ListedVersion(uri, version.listed(is_latest=version is versions[-1]))
+            for uri, versions in kept
+            for version in reversed(versions)
+        ]
+        first = sum(listed.uri <= (after or "") for listed in found) if token is None else int(token)
+        stop = first + self._page_size
+        return VersionPage(tuple(found[first:stop]), str(stop) if stop < len(found) else None)
 
 
 class MemoryStorage:
@@ -171,19 +199,25 @@ class MemoryStorage:
             has_checksum: False makes an object whose digest the remote doesn't know; else it is the CRC64NVME.
         """
         data = bytes(data)
+        written_at = last_modified or datetime.now(UTC)
         metadata = FileMetadata(
             etag=hashlib.md5(data, usedforsecurity=False).hexdigest() if has_etag else None,
-            last_modified=last_modified or datetime.now(UTC),
+            last_modified=written_at,
             size=len(data),
             version_id=uuid.uuid4().hex if self._objects.is_versioned else None,
             checksum=digest_chunks("crc64nvme", (data,)) if has_checksum else None,
         )
-        self._objects.append(uri, _Version(data, metadata))
+        self._objects.append(uri, _Version(data, metadata, metadata.version_id or NULL_VERSION, written_at))
         return metadata
 
-    def delete(self, uri: str) -> None:
-        """Delete an object; in a versioned storage its versions stay. One that isn't there is no error."""
-        self._objects.delete(uri)
+    def delete(self, uri: str, *, last_modified: datetime | None = None) -> None:
+        """Delete an object; in a versioned storage its versions stay. One that isn't there is no error.
+
+        Args:
+            uri: the object.
+            last_modified: when the delete marker says that this was, aware; None means now.
+        """
+        self._objects.delete(uri, last_modified or datetime.now(UTC))
 
     @property
     def requests(self) -> list[StorageRequest]:
@@ -269,6 +303,16 @@ class MemorySession:
         self._objects.record(StorageRequest("LIST", prefix, start_after=start_after))
         await checkpoint()
         return self._objects.page(prefix, start_after, limit)
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """List versions by the beginning of their objects' URI.
+
+        Raises:
+            VersioningNotSupportedError: the storage keeps none.
+        """
+        self._objects.record(StorageRequest("LIST", prefix, token=token, after=after))
+        await checkpoint()
+        return self._objects.version_page(prefix, after, token)
 
     async def _chunks(self, data: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
         for position in range(start, stop, self._chunk_bytes):

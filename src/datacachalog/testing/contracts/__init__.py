@@ -22,7 +22,7 @@ from __future__ import annotations
 import pytest
 
 # So that a failed assertion shows both sides in your own test run; it must come before the modules are imported.
-pytest.register_assert_rewrite(f"{__name__}._storage", f"{__name__}._cache")
+pytest.register_assert_rewrite(f"{__name__}._storage", f"{__name__}._cache", f"{__name__}._versions")
 
 from ._cache import CacheContract  # noqa: E402  # the reason above
 from ._storage import (  # noqa: E402  # the reason above
@@ -32,5 +32,14 @@ from ._storage import (  # noqa: E402  # the reason above
     SeekableListingContract,
     StorageContract,
 )
+from ._versions import VersionedStorageContract  # noqa: E402  # the reason above
 
-__all__ = ["CacheContract", "Delete", "PicklableStorageContract", "Seed", "SeekableListingContract", "StorageContract"]
+__all__ = [
+    "CacheContract",
+    "Delete",
+    "PicklableStorageContract",
+    "Seed",
+    "SeekableListingContract",
+    "StorageContract",
+    "VersionedStorageContract",
+]
