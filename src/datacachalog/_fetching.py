@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, assert_never
 
 import anyio
+import anyio.lowlevel
 
+from ._bounding import bounds_of
 from ._errors import CacheError, IntegrityError, StorageError, StorageUnreachableError, ThrottledError
 from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinished
 from ._models import Dataset, FetchAction, FetchResult
@@ -25,7 +29,9 @@ from ._pipeline.resolve import Resolver, Target
 from ._pipeline.transfer import Elsewhere, Staged, transfer
 from ._pipeline.verify import verify
 from ._pipeline.workers import each
-from .ports import CacheEntry, CacheKey, CachePort
+from .ports import BoundedCache, CacheEntry, CacheKey, CachePort
+
+_RENEWED_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +72,17 @@ class Fetching:
         self._at_once = config.max_concurrency
         self._is_forced = wish.force
         self._is_offline = config.offline if wish.offline is None else wish.offline
+        self._bounds = bounds_of(config)
+        self._bounded = cache if isinstance(cache, BoundedCache) else None
+        self._given: dict[str, Path] = {}
+        """What the caller will get, so that it isn't evicted before: text of the path → path."""
         self._is_strict = (wish.on_unreachable or config.on_unreachable) == "raise"
 
     async def run(self, datasets: Sequence[Dataset]) -> None:
         """Fetch them all, at once."""
         operation, notify = self._requests.operation, self._requests.notify
         entries = await self._lookup_all(datasets)
+        is_short = len(datasets) == 1 and not datasets[0].is_multi_file
 
         async def one(dataset: Dataset) -> None:
             try:
@@ -82,7 +93,23 @@ class Fetching:
                 self.errors[dataset.name] = error
                 notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
 
-        await each(datasets, one, at_once=self._at_once)
+        if self._bounded is None:
+            await each(datasets, one, at_once=self._at_once)
+            return
+        async with _repeated(self._note_use, is_short=is_short):
+            await each(datasets, one, at_once=self._at_once)
+        if gone := await self._note_use():
+            # Evicted by another process before it could see that they are used.
+            entries.clear()
+            missed = [d for d in datasets if d.name in self.results and gone.intersection(self.results[d.name].paths)]
+            await each(missed, one, at_once=self._at_once)
+            await self._note_use()
+
+    async def _note_use(self) -> set[Path]:
+        """Note that what is there so far is used; give those files that are no longer there."""
+        if self._bounded is None or not self._given:
+            return set()
+        return set(await self._bounded.use(list(self._given.values())))
 
     async def _lookup_all(self, datasets: Sequence[Dataset]) -> dict[CacheKey, CacheEntry | None]:
         """Read the sidecars of all single files in one hop; one that can't be read is looked up again on its own."""
@@ -130,6 +157,7 @@ class Fetching:
                 failures.append(error)
                 return
             results[target.key] = result
+            self._given[str(result.path)] = result.path
             requests.notify(
                 FileFinished(
                     operation=requests.operation,
@@ -211,6 +239,9 @@ class Fetching:
                 return None
             if isinstance(outcome, Staged):
                 published = await self._cache.publish(await verify(outcome, target))
+                self._given[str(published.path)] = published.path
+                if self._bounds is not None and self._bounded is not None:
+                    await self._bounded.evict(self._bounds, spared=self._given)
                 if entry is not None and known_etag is not None:
                     reason = "the remote has another version"
                 metadata = published.metadata
@@ -238,3 +269,23 @@ class Fetching:
     def _decide(self, target: Target, entry: CacheEntry | None) -> Decision:
         age_seconds = 0.0 if entry is None else time.time() - entry.validated_at
         return decide(target, entry, age_seconds=age_seconds, is_forced=self._is_forced, is_offline=self._is_offline)
+
+
+@asynccontextmanager
+async def _repeated(work: Callable[[], Awaitable[object]], *, is_short: bool) -> AsyncIterator[None]:
+    """Do something now and then while the context is open, unless that will be over soon."""
+
+    async def repeat() -> None:
+        while True:
+            await anyio.sleep(_RENEWED_SECONDS)
+            await work()
+
+    if is_short:
+        yield
+        return
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(repeat)
+        yield
+        tasks.cancel_scope.cancel()
+    # A group whose tasks were cancelled together with this one may end without a word.
+    await anyio.lowlevel.checkpoint_if_cancelled()

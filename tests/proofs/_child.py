@@ -95,6 +95,9 @@ OLD, NEW = 1, 2
 CRASHED = 9
 
 
+_write = os.write  # without a number
+
+
 class Effects:
     """Numbers all that this process does to the files below a directory, and ends it at one of them.
 
@@ -115,9 +118,10 @@ class Effects:
         self._here = threading.local()
 
     def install(self) -> None:
-        for name in ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "utime", "fsync"):
+        for name in ("mkdir", "rename", "replace", "link", "unlink", "remove", "rmdir", "utime", "fsync", "pwrite"):
             setattr(os, name, self._numbered(name, getattr(os, name)))
         os.writev = self._numbered("write", os.writev, self._half_of_writev)
+        os.write = self._numbered("append", os.write)
         os.open = self._numbered("open", os.open, condition=self._is_creation)
         builtins.open = io.open = self._numbered("create", io.open, condition=self._is_writing)
         _disk.FileIO = self._numbered("create", _disk.FileIO)
@@ -187,7 +191,7 @@ class Effects:
     @staticmethod
     def _half_of_writev(descriptor: int, buffers: Any) -> None:
         data = b"".join(bytes(buffer) for buffer in buffers)
-        os.write(descriptor, data[: len(data) // 2])
+        _write(descriptor, data[: len(data) // 2])
 
 
 SIZES = {"small": SMALL_BYTES, "large": LARGE_BYTES}

@@ -64,7 +64,7 @@ class MortalDisk:
     """The cache's effects on the disk, of a process that can die at one of them."""
 
     NAMES = ("create", "write_all", "flush", "set_mtime", "touch", "replace", "rename_directory", "make_directory",
-             "unlink", "remove_directory")  # fmt: skip
+             "unlink", "remove_directory", "link", "append", "put_at")  # fmt: skip
 
     def __init__(self) -> None:
         self._originals = {name: getattr(_disk, name) for name in self.NAMES}

@@ -17,7 +17,9 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 
@@ -33,6 +35,8 @@ JOURNAL = "journal"
 FORMAT = 1
 _FREE = "free-"
 _SILENCE_SECONDS = 60.0
+_BEGINNING_SECONDS = 60.0
+_ABANDONED_SECONDS = 24 * 3600.0
 _READ_BYTES = 1024 * 1024
 
 _mine: set[str] = set()
@@ -290,3 +294,27 @@ def _read_journal(path: str) -> Found | None:
     return Found(
         path, header, tuple(segment for segment in ordered if 0 <= segment.start < segment.stop <= header.size)
     )
+
+
+def ownerless(directory: str) -> Iterator[str]:
+    """Give the partials that nobody works at, whatever they are of: let go of, or of a process that has ended.
+
+    One whose owner can't be asked, or that has no journal to name him, must have been left alone for long.
+    """
+    with suppress(OSError):
+        for entry in os.scandir(directory):
+            if not entry.is_dir(follow_symlinks=False) or entry.name.rpartition(".")[2] in _mine:
+                continue
+            found = _read_journal(entry.path)
+            if entry.name.rpartition(".")[2].startswith(_FREE):
+                yield entry.path
+            elif found is None or (gone := is_gone(found.header.owner)) is None:
+                if _idle_seconds(entry.path) > (_BEGINNING_SECONDS if found is None else _ABANDONED_SECONDS):
+                    yield entry.path
+            elif gone or found.header.owner == this_process():
+                yield entry.path
+
+
+def _idle_seconds(path: str) -> float:
+    paths = [path, *(os.path.join(path, name) for name in (DATA, JOURNAL) if os.path.lexists(os.path.join(path, name)))]
+    return time.time() - max(os.lstat(each).st_mtime for each in paths)
