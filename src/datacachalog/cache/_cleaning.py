@@ -7,6 +7,7 @@ knows nothing, or that somebody has changed, is its owner's to remove.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -103,14 +104,15 @@ def _remove_partial(ground: Ground, leases: str, path: str) -> int:
 def _temporary_files(partial: str) -> Iterator[str]:
     """Give the temporary files whose process has ended; of one that can't be asked, those that are an hour old."""
     with suppress(OSError):
-        for entry in os.scandir(partial):
-            if not entry.name.endswith(".tmp") or not entry.is_file(follow_symlinks=False):
+        for name in os.listdir(partial):
+            if not name.endswith(".tmp"):
                 continue
-            gone = is_tag_gone(entry.name.partition(".")[0])
+            path, gone = os.path.join(partial, name), is_tag_gone(name.partition(".")[0])
             with suppress(OSError):
-                age_seconds = time.time() - entry.stat(follow_symlinks=False).st_mtime
-                if gone or (gone is None and age_seconds > _LONGEST_WRITE_SECONDS):
-                    yield entry.path
+                found = os.lstat(path)
+                is_old = time.time() - found.st_mtime > _LONGEST_WRITE_SECONDS
+                if stat.S_ISREG(found.st_mode) and (gone or (gone is None and is_old)):
+                    yield path
 
 
 def _finish_publishing(ground: Ground, path: str) -> bool:

@@ -164,7 +164,7 @@ class FileCache:
         return await _in_own_thread(lambda: [entry for _, entry in self._walk() if entry.path.exists()])
 
     async def is_intact(self, entry: CacheEntry) -> bool:
-        """Read a file and compare it with the digest that it was published with.
+        """Read a file and compare it with the digest that it was published with; one that was evicted meanwhile is.
 
         Raises:
             CacheError: it can't be read.
@@ -172,7 +172,10 @@ class FileCache:
         algorithm = entry.metadata.digest.partition(":")[0]
         with cache_failures(str(entry.path)):
             # Left to itself when cancelled: it may take long, and only reads.
-            digest = await anyio.to_thread.run_sync(digest_file, str(entry.path), algorithm, abandon_on_cancel=True)
+            try:
+                digest = await anyio.to_thread.run_sync(digest_file, str(entry.path), algorithm, abandon_on_cancel=True)
+            except FileNotFoundError:
+                return True
         return digest == entry.metadata.digest
 
     async def use(self, paths: Sequence[Path]) -> list[Path]:

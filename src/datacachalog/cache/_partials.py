@@ -17,6 +17,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -302,17 +303,18 @@ def ownerless(directory: str) -> Iterator[str]:
     One whose owner can't be asked, or that has no journal to name him, must have been left alone for long.
     """
     with suppress(OSError):
-        for entry in os.scandir(directory):
-            if not entry.is_dir(follow_symlinks=False) or entry.name.rpartition(".")[2] in _mine:
+        for name in os.listdir(directory):
+            path, token = os.path.join(directory, name), name.rpartition(".")[2]
+            if token in _mine or not stat.S_ISDIR(os.lstat(path).st_mode):
                 continue
-            found = _read_journal(entry.path)
-            if entry.name.rpartition(".")[2].startswith(_FREE):
-                yield entry.path
+            found = _read_journal(path)
+            if token.startswith(_FREE):
+                yield path
             elif found is None or (gone := is_gone(found.header.owner)) is None:
-                if _idle_seconds(entry.path) > (_BEGINNING_SECONDS if found is None else _ABANDONED_SECONDS):
-                    yield entry.path
+                if _idle_seconds(path) > (_BEGINNING_SECONDS if found is None else _ABANDONED_SECONDS):
+                    yield path
             elif gone or found.header.owner == this_process():
-                yield entry.path
+                yield path
 
 
 def _idle_seconds(path: str) -> float:
