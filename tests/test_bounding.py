@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import anyio
@@ -12,6 +14,7 @@ import pytest
 
 from datacachalog import (
     AsyncCatalog,
+    CacheFullError,
     Catalog,
     CatalogConfig,
     ConfigurationError,
@@ -29,6 +32,7 @@ from datacachalog.testing import MemoryStorage
 from .conftest import cached_files
 
 SIZE = 10
+MIB = 1024 * 1024
 NAMES = ("a", "b", "c", "d")
 
 
@@ -138,6 +142,32 @@ async def test_free_space_is_a_bound_too(make_catalog: MakeCatalog, cache_dir: P
         await catalog.fetch("a")
         path = await catalog.fetch("b")
     assert ("b", True) == (names(cache_dir), path.exists())
+
+
+@pytest.mark.parametrize("has_bound", [True, False])
+async def test_room_is_made_for_what_does_not_fit_on_the_disk(
+    make_catalog: MakeCatalog,
+    storage: MemoryStorage,
+    cache_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_bound: bool,
+) -> None:
+    """With a bound, others are evicted before a large file is downloaded; without one, nobody has allowed it."""
+    usage = shutil.disk_usage("/")
+
+    def five_mebibytes(path: Path) -> object:
+        return usage._replace(free=5 * MIB - sum((cache_dir / file).stat().st_size for file in cached_files(cache_dir)))
+
+    monkeypatch.setattr(shutil, "disk_usage", five_mebibytes)
+    for name in NAMES:
+        storage.put(f"mem://bucket/{name}", bytes(2 * MIB))
+    async with make_catalog(**({"cache_max_bytes": 9 * MIB} if has_bound else {})) as catalog:
+        await catalog.fetch("a")
+        await catalog.fetch("b")
+        with nullcontext() if has_bound else pytest.raises(CacheFullError):
+            await catalog.fetch("c")
+    assert ("b c" if has_bound else "a b") == names(cache_dir)
 
 
 async def test_a_copy_that_is_evicted_while_it_is_asked_for_is_fetched_again(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio.to_thread
 
 from ._config import CatalogConfig
+from ._digests import CrcAlgorithm
 from ._errors import ConfigurationError
+from ._models import FileMetadata
 from ._project import project_root
-from .ports import BoundedCache, Bounds, CacheKey, CachePort, CleanableCache, Declaration, Lease
+from .ports import BoundedCache, Bounds, CacheKey, CachePort, CleanableCache, Declaration, Lease, Staging
 
 _DECLARED_SECONDS = 60.0
 
@@ -54,6 +58,31 @@ def cleanable(cache: CachePort) -> CleanableCache:
     if not isinstance(cache, CleanableCache):
         raise ConfigurationError(f"{type(cache).__name__} can't be cleaned: see ports.CleanableCache")
     return cache
+
+
+class Stage:
+    """Stages files where there is room for them: if the disk is too full, others are evicted first.
+
+    Args:
+        cache: where the files are staged.
+        bounds: of the cache; without any, none is evicted.
+        spared: the paths of files that may not go; it may grow.
+    """
+
+    def __init__(self, cache: CachePort, bounds: Bounds | None, spared: Collection[str]) -> None:
+        self._cache = cache
+        self._bounds = bounds
+        self._spared = spared
+
+    @asynccontextmanager
+    async def stage(self, key: CacheKey, metadata: FileMetadata, crc_algorithm: CrcAlgorithm) -> AsyncIterator[Staging]:
+        """Begin a file of that version, or go on with one that was begun, as `CachePort.stage` does."""
+        if self._bounds is not None:
+            needed = metadata.size + (self._bounds.min_free_bytes or 0)
+            room = replace(self._bounds, max_bytes=None, min_free_bytes=needed)
+            await bounded(self._cache).evict(room, spared=self._spared)
+        async with self._cache.stage(key, metadata, crc_algorithm) as staging:
+            yield staging
 
 
 class OpenPath:

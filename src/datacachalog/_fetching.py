@@ -17,7 +17,7 @@ from typing import Literal, assert_never
 import anyio
 import anyio.lowlevel
 
-from ._bounding import bounds_of
+from ._bounding import Stage, bounds_of
 from ._errors import CacheError, IntegrityError, StorageError, StorageUnreachableError, ThrottledError
 from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinished
 from ._models import Dataset, FetchAction, FetchResult
@@ -76,6 +76,7 @@ class Fetching:
         self._bounded = cache if isinstance(cache, BoundedCache) else None
         self._given: dict[str, Path] = {}
         """What the caller will get, so that it isn't evicted before: text of the path → path."""
+        self._stage = Stage(cache, self._bounds, self._given)
         self._is_strict = (wish.on_unreachable or config.on_unreachable) == "raise"
 
     async def run(self, datasets: Sequence[Dataset]) -> None:
@@ -234,7 +235,7 @@ class Fetching:
         reason: str,
         flight: Flight,
     ) -> FileResult | None:
-        async with transfer(target, known_etag, self._requests, self._cache, flight) as outcome:
+        async with transfer(target, known_etag, self._requests, self._stage, flight) as outcome:
             if isinstance(outcome, Elsewhere):
                 return None
             if isinstance(outcome, Staged):
