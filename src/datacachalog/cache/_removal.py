@@ -132,5 +132,5 @@ def _remove_data(ground: Ground, place: str, metadata: CacheMetadata) -> int:
     if not is_as_published(temporary, metadata):
         _disk.put_back(temporary, path)
         return 0
-    _disk.unlink(temporary)
+    _disk.remove_file(temporary)
     return metadata.size
