@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -174,8 +175,10 @@ async def test_a_copy_that_is_evicted_while_it_is_asked_for_is_fetched_again(
     make_catalog: MakeCatalog, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A path that is returned is there, also if another process evicts the copy while the remote is asked."""
+    events: list[object] = []
     async with make_catalog() as catalog:
         await catalog.fetch("a")
+        catalog._observer = events.append
         use = FileCache.use
 
         async def evicted_first(cache: FileCache, paths: list[Path]) -> list[Path]:
@@ -186,7 +189,9 @@ async def test_a_copy_that_is_evicted_while_it_is_asked_for_is_fetched_again(
 
         monkeypatch.setattr(FileCache, "use", evicted_first)
         path = await catalog.fetch("a")
+    told = Counter(type(event).__name__ for event in events)
     assert b"a".ljust(SIZE) == path.read_bytes()
+    assert (1, 1) == (told["FileFinished"], told["DatasetFinished"])
 
 
 async def test_files_of_a_long_operation_stay_in_use(

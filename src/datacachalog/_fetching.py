@@ -76,6 +76,8 @@ class Fetching:
         self._bounded = cache if isinstance(cache, BoundedCache) else None
         self._given: dict[str, Path] = {}
         """What the caller will get, so that it isn't evicted before: text of the path → path."""
+        self._told: set[str] = set()
+        """Datasets that an observer has been told are finished, and that are fetched again."""
         self._stage = Stage(cache, self._bounds, self._given)
         self._is_strict = (wish.on_unreachable or config.on_unreachable) == "raise"
 
@@ -89,7 +91,8 @@ class Fetching:
             try:
                 files = await self._fetch_dataset(dataset, entries)
                 self.results[dataset.name] = fetch_result(dataset, files)
-                notify(DatasetFinished(operation=operation, dataset=dataset.name))
+                if dataset.name not in self._told:
+                    notify(DatasetFinished(operation=operation, dataset=dataset.name))
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with must stop no other
                 self.errors[dataset.name] = error
                 notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
@@ -103,6 +106,9 @@ class Fetching:
             # Evicted by another process before it could see that they are used.
             entries.clear()
             missed = [d for d in datasets if d.name in self.results and gone.intersection(self.results[d.name].paths)]
+            for dataset in missed:
+                del self.results[dataset.name]
+                self._told.add(dataset.name)
             await each(missed, one, at_once=self._at_once)
             await self._note_use()
 
@@ -159,6 +165,8 @@ class Fetching:
                 return
             results[target.key] = result
             self._given[str(result.path)] = result.path
+            if dataset.name in self._told:
+                return
             requests.notify(
                 FileFinished(
                     operation=requests.operation,

@@ -511,9 +511,10 @@ class FileCache:
         self._note_change(size)
 
     def _note_change(self, difference: int) -> None:
-        with suppress(OSError, UnsafePathError):
-            self._directory(_USAGE)
-            self._usage.add(difference)
+        if self._usage.has_account():
+            with suppress(OSError, UnsafePathError):
+                self._directory(_USAGE)
+                self._usage.add(difference)
 
     def _prepare_removal(self) -> None:
         """Make the directories that it needs, and see that none of them is a link."""

@@ -86,6 +86,10 @@ class Usage:
 
     # -- bytes
 
+    def has_account(self) -> bool:
+        """Whether an account is kept: it is, once somebody has bounds."""
+        return os.path.lexists(self._account)
+
     def add(self, difference: int) -> None:
         """Note that there are so many bytes more, or fewer, if an account is kept."""
         if difference:
