@@ -548,9 +548,12 @@ def evict(cache_dir: str, *, seed: int, seconds: float) -> dict[str, int]:
         settings = CatalogConfig(cache_max_bytes=20 * SMALL_BYTES, eviction_grace_seconds=GRACE_SECONDS)
         datasets = [Dataset(name, f"s3://bucket/{name}", max_age=chance.choice((0, 1e6))) for name in names]
         catalog = AsyncCatalog(datasets, cache_dir=cache_dir, storage=storage, config=settings, progress=False)
-        async with catalog, asyncio.TaskGroup() as tasks:
-            for _ in range(2):
-                tasks.create_task(work(catalog))
+        async with catalog:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(2):
+                    tasks.create_task(work(catalog))
+            await asyncio.sleep(2 * GRACE_SECONDS)
+            counts["evicted"] += await catalog.evict(max_bytes=0) // SMALL_BYTES
 
     asyncio.run(run())
     return dict(counts)
