@@ -10,7 +10,7 @@ import time
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +22,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from . import _lockfile
+from ._bounding import Declaring, OpenPath, bounded, bounds_of, cleanable
 from ._config import CatalogConfig
 from ._errors import (
     CacheError,
@@ -55,6 +56,7 @@ from ._opening import Open, Opening
 from ._pipeline.adopt import find_entries
 from ._pipeline.locked import Locked, check_remote, locked_dataset
 from ._pipeline.lookahead import Lookahead, decide_now, is_listable, look_ahead
+from ._pipeline.pattern import meant_by
 from ._pipeline.plan import (
     Adopt,
     Decision,
@@ -76,7 +78,7 @@ from ._readers import reader_of
 from ._sources import absolute_path
 from ._threads import to_its_end
 from .cache import FileCache
-from .ports import CacheEntry, CacheKey, CachePort, Observer, StoragePort
+from .ports import BoundedCache, CacheEntry, CacheKey, CachePort, Observer, StoragePort
 from .progress import ProgressOption, observer_for
 from .storage import RouterStorage
 
@@ -139,16 +141,20 @@ class AsyncCatalog:
         self._lock_directory: Path | None = None
         """Where the data lock file lies; None means the working directory."""
         self._locked: _lockfile.LockFile | None = None
+        if bounds_of(self._config) is not None:
+            bounded(self._cache)
         self._start()
 
     def _start(self) -> None:
         """Begin with nothing open."""
         self._observer = observer_for(self._progress)
         self._opened: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Opening] = weakref.WeakKeyDictionary()
+        sources = tuple((name, self._resolver.source(dataset)) for name, dataset in self._datasets.items())
+        self._declaring = Declaring(self._cache, sources)
 
     def __getstate__(self) -> dict[str, Any]:
         """Carry the configuration and nothing that is open."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("_opened", "_observer")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_opened", "_observer", "_declaring")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -481,6 +487,8 @@ class AsyncCatalog:
         Raises:
             ConfigurationError: the cache keeps no inventory.
         """
+        if isinstance(self._cache, BoundedCache) and not any(each.is_multi_file for each in self._datasets.values()):
+            return await self._cheap_cache_info(self._cache)
         entries = await self._resolver.inventory.entries()
         by_uri: dict[str, int] = {}
         for entry in entries:
@@ -524,7 +532,75 @@ class AsyncCatalog:
         await each(entries, one, at_once=self._config.max_concurrency)
         return sorted(changed)
 
+    async def _cheap_cache_info(self, cache: BoundedCache) -> CacheInfo:
+        """Read no sidecars but those of this catalog's datasets."""
+        total_bytes, files = await cache.totals()
+        entries = await self._cache.lookup([self._resolver.target(dataset).key for dataset in self._datasets.values()])
+        sizes = [0 if entry is None else entry.metadata.size for entry in entries]
+        return CacheInfo(total_bytes, files, dict(zip(self._datasets, sizes, strict=True)))
+
     # -- managing
+
+    def open_path(self, name: str) -> AbstractAsyncContextManager[Path]:
+        """Fetch a dataset of a single file and keep it from being evicted while the context is open.
+
+        Holds against every process that uses the cache, until the context is left or the process ends. A new version
+        may still be published in its place: what is open already keeps its bytes, as files do.
+
+        Args:
+            name: the dataset.
+
+        Returns:
+            A context manager that gives the path, as `fetch` does.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset.
+            ConfigurationError: the cache keeps no bounds.
+            DatacachalogError: what `fetch` raises, when the context is entered.
+        """
+        key = self._resolver.target(self._single_file_dataset(name)).key
+        return OpenPath(bounded(self._cache), key, lambda: self.fetch(name))
+
+    async def evict(self, max_bytes: int | None = None, min_free_bytes: int | None = None) -> int:
+        """Remove cached files, the least recently used first, until the cache is small enough or the rest is in use.
+
+        The files of all catalogs that share the cache count, and may go. What is open by `open_path`, is being fetched,
+        or was given to a caller within `eviction_grace_seconds` stays. Cancelled, it stops between two files.
+
+        Args:
+            max_bytes: how many bytes all cached files together may have.
+            min_free_bytes: how many bytes are to be free in the file system of the cache.
+                If both are None: what the configuration says; without bounds there, nothing is removed.
+
+        Returns:
+            Bytes removed.
+
+        Raises:
+            ConfigurationError: the cache keeps no bounds, or a bound that can't be right.
+            CacheError: the cache can't be written.
+        """
+        cache = bounded(self._cache)
+        bounds = bounds_of(self._config, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
+        return 0 if bounds is None else await cache.evict(bounds, is_thorough=True)
+
+    async def clean(self) -> int:
+        """Remove what is of no use to anybody any more.
+
+        That is: unfinished downloads that nobody works at, which would be resumed otherwise; other leftovers of
+        processes that were killed; sidecars whose file is gone; and the files of datasets that this project has had in
+        a catalog with a name in common with this one, if that has not been used any more since this one first was, and
+        no other catalog that uses the cache has them. A file that the cache does not know stays. Cancelled, it stops
+        between two files.
+
+        Returns:
+            Bytes removed.
+
+        Raises:
+            ConfigurationError: the cache can't be cleaned.
+            CacheError: the cache can't be written.
+        """
+        return await cleanable(self._cache).clean(await self._declaring.declaration(), meant_by)
 
     async def invalidate(self, name: str) -> int:
         """Drop what is cached of a dataset; the next fetch downloads it.
@@ -639,6 +715,7 @@ class AsyncCatalog:
         is_complete = False
         self._notify(OperationStarted(operation=operation, datasets=len(datasets)))
         try:
+            await self._declaring.declare()
             requests = await self._requests(operation, self._notify)
             opened = await self._open()
             fetching = Fetching(selection, self._cache, requests, opened.locks, wish, opened.unlistable)

@@ -7,15 +7,17 @@ means for a file that is cached is decided here: a copy is served instead, or th
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Literal, assert_never
 
 import anyio
 import anyio.lowlevel
 
+from ._bounding import Stage, bounds_of
 from ._errors import (
     IntegrityError,
     LockMismatchError,
@@ -39,9 +41,12 @@ from ._pipeline.revalidate import LEAST_KEYS, is_confirmed, survey
 from ._pipeline.transfer import Begun, Elsewhere, NotThatVersionError, Staged, tell_received, transfer
 from ._pipeline.verify import verify
 from ._pipeline.workers import each, in_turns
-from .ports import CacheEntry, CacheKey, CachePort, NotModified
+from .ports import BoundedCache, CacheEntry, CacheKey, CachePort, NotModified, Verified
 
+_RENEWED_SECONDS = 20.0
 _CHANGED = "the remote has another version"
+
+_RENEWED_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +102,38 @@ class Fetching:
         self._is_forced = wish.force
         self._is_offline = config.offline if wish.offline is None else wish.offline
         self._lane: Lane | None = None
+        self._bounds = bounds_of(config)
+        self._bounded = cache if isinstance(cache, BoundedCache) else None
+        self._given: dict[str, Path] = {}
+        """What the caller will get, so that it isn't evicted before: text of the path → path."""
+        self._told: set[str] = set()
+        """Datasets that an observer has been told are finished, and that are fetched again."""
+        self._stage = Stage(cache, self._bounds, self._given)
         self._is_strict = (wish.on_unreachable or config.on_unreachable) == "raise"
 
     async def run(self, datasets: Sequence[Dataset]) -> None:
         """Fetch them all, at once."""
+        if self._bounded is None:
+            await self._run(datasets)
+            return
+        async with _repeated(self._note_use, is_short=len(datasets) == 1 and not datasets[0].is_multi_file):
+            await self._run(datasets)
+        if gone := await self._note_use():
+            # Evicted by another process before it could see that they are used.
+            missed = [d for d in datasets if d.name in self.results and gone.intersection(self.results[d.name].paths)]
+            for dataset in missed:
+                del self.results[dataset.name]
+                self._told.add(dataset.name)
+            await self._run(missed)
+            await self._note_use()
+
+    async def _note_use(self) -> set[Path]:
+        """Note that what is there so far is used; give those files that are no longer there."""
+        if self._bounded is None or not self._given:
+            return set()
+        return set(await self._bounded.use(list(self._given.values())))
+
+    async def _run(self, datasets: Sequence[Dataset]) -> None:
         if not self._is_offline:
             await self._resolver.prepare(datasets, self._requests)
         entries = await entries_of(datasets, self._resolver, self._cache)
@@ -136,7 +169,8 @@ class Fetching:
                     files = await self._fetch_dataset(dataset, entries)
                 self.results[dataset.name] = fetch_result(dataset, files)
                 self.files[dataset.name] = files
-                notify(DatasetFinished(operation=operation, dataset=dataset.name))
+                if dataset.name not in self._told:
+                    notify(DatasetFinished(operation=operation, dataset=dataset.name))
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with must stop no other
                 self.errors[dataset.name] = error
                 notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
@@ -192,6 +226,9 @@ class Fetching:
         result = cached_result(decision)
         self.results[dataset.name] = fetch_result(dataset, [result])
         self.files[dataset.name] = [result]
+        self._given[str(result.path)] = result.path
+        if dataset.name in self._told:
+            return
         operation, notify = self._requests.operation, self._requests.notify
         notify(_file_finished(operation, dataset.name, uri, result))
         notify(DatasetFinished(operation=operation, dataset=dataset.name))
@@ -235,6 +272,9 @@ class Fetching:
                 failures.append(error)
                 return
             results[target.key] = result
+            self._given[str(result.path)] = result.path
+            if dataset.name in self._told:
+                return
             requests.notify(_file_finished(requests.operation, dataset.name, target.key.uri, result))
 
         await each(targets, one, at_once=self._at_once)
@@ -289,6 +329,7 @@ class Fetching:
             case Published(published, received_bytes):
                 reason = decision.reason if is_download else _CHANGED
                 tell_received(self._requests, target, published.metadata.size)
+                await self._keep_bounds(published)
                 return file_result(published, "downloaded", received_bytes, reason)
             case NotModified():
                 return await self._revalidated(target, entry)
@@ -303,7 +344,7 @@ class Fetching:
         """Copy what is cached in the newest's place; None if that isn't right any more."""
         try:
             async with copied(target, newest, self._cache) as staged:
-                entry = await self._cache.publish(await verify(staged, target))
+                entry = await self._publish(await verify(staged, target))
         except IntegrityError:
             return None
         return file_result(entry, "cached", 0, reason)
@@ -357,15 +398,25 @@ class Fetching:
         flight: Flight,
         begun: Begun,
     ) -> FileResult | None:
-        async with transfer(target, known_etag, self._requests, self._cache, flight, begun) as outcome:
+        async with transfer(target, known_etag, self._requests, self._stage, flight, begun) as outcome:
             if isinstance(outcome, Elsewhere):
                 return None
             if isinstance(outcome, Staged):
-                published = await self._cache.publish(await verify(outcome, target))
+                published = await self._publish(await verify(outcome, target))
                 if entry is not None and known_etag is not None:
                     reason = _CHANGED
                 return file_result(published, "downloaded", outcome.received_bytes, reason)
         return await self._revalidated(target, entry)
+
+    async def _publish(self, verified: Verified) -> CacheEntry:
+        published = await self._cache.publish(verified)
+        await self._keep_bounds(published)
+        return published
+
+    async def _keep_bounds(self, published: CacheEntry) -> None:
+        self._given[str(published.path)] = published.path
+        if self._bounds is not None and self._bounded is not None:
+            await self._bounded.evict(self._bounds, spared=self._given)
 
     async def _revalidated(self, target: Target, entry: CacheEntry | None) -> FileResult:
         if entry is None:
@@ -403,3 +454,23 @@ def _file_finished(operation: int, dataset: str, uri: str, result: FileResult) -
         size_bytes=result.size,
         bytes_downloaded=result.bytes_downloaded,
     )
+
+
+@asynccontextmanager
+async def _repeated(work: Callable[[], Awaitable[object]], *, is_short: bool) -> AsyncIterator[None]:
+    """Do something now and then while the context is open, unless that will be over soon."""
+
+    async def repeat() -> None:
+        while True:
+            await anyio.sleep(_RENEWED_SECONDS)
+            await work()
+
+    if is_short:
+        yield
+        return
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(repeat)
+        yield
+        tasks.cancel_scope.cancel()
+    # A group whose tasks were cancelled together with this one may end without a word.
+    await anyio.lowlevel.checkpoint_if_cancelled()

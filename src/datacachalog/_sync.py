@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -320,6 +320,72 @@ class Catalog:
             ConfigurationError: the cache keeps no inventory.
         """
         return self._run(lambda core: core.cache_info())
+
+    def open_path(self, name: str) -> AbstractContextManager[Path]:
+        """Fetch a dataset of a single file and keep it from being evicted while the context is open.
+
+        Holds against every process that uses the cache, until the context is left or the process ends. A new version
+        may still be published in its place: what is open already keeps its bytes, as files do.
+
+        Args:
+            name: the dataset.
+
+        Returns:
+            A context manager that gives the path, as `fetch` does.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset.
+            ConfigurationError: the cache keeps no bounds.
+            DatacachalogError: what `fetch` raises, when the context is entered.
+        """
+        return self._opened(self._core.open_path(name))
+
+    @contextmanager
+    def _opened(self, opened: AbstractAsyncContextManager[Path]) -> Iterator[Path]:
+        path = self._run(lambda _: opened.__aenter__())
+        try:
+            yield path
+        finally:
+            self._run(lambda _: opened.__aexit__(None, None, None))
+
+    def evict(self, max_bytes: int | None = None, min_free_bytes: int | None = None) -> int:
+        """Remove cached files, the least recently used first, until the cache is small enough or the rest is in use.
+
+        The files of all catalogs that share the cache count, and may go. What is open by `open_path`, is being fetched,
+        or was given to a caller within `eviction_grace_seconds` stays. Cancelled, it stops between two files.
+
+        Args:
+            max_bytes: how many bytes all cached files together may have.
+            min_free_bytes: how many bytes are to be free in the file system of the cache.
+                If both are None: what the configuration says; without bounds there, nothing is removed.
+
+        Returns:
+            Bytes removed.
+
+        Raises:
+            ConfigurationError: the cache keeps no bounds, or a bound that can't be right.
+            CacheError: the cache can't be written.
+        """
+        return self._run(lambda core: core.evict(max_bytes, min_free_bytes))
+
+    def clean(self) -> int:
+        """Remove what is of no use to anybody any more.
+
+        That is: unfinished downloads that nobody works at, which would be resumed otherwise; other leftovers of
+        processes that were killed; sidecars whose file is gone; and the files of datasets that this project has had in
+        a catalog with a name in common with this one, if that has not been used any more since this one first was, and
+        no other catalog that uses the cache has them. A file that the cache does not know stays. Cancelled, it stops
+        between two files.
+
+        Returns:
+            Bytes removed.
+
+        Raises:
+            ConfigurationError: the cache can't be cleaned.
+            CacheError: the cache can't be written.
+        """
+        return self._run(lambda core: core.clean())
 
     def invalidate(self, name: str) -> int:
         """Drop what is cached of a dataset; the next fetch downloads it.

@@ -6,7 +6,7 @@ tasks) belongs to the session that a catalog opens from them on its own event lo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -465,4 +465,113 @@ class ThreadedCache(Protocol):
 
     def publish_here(self, verified: Verified) -> CacheEntry:
         """Put bytes that are in memory in their place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much of the disk the copies may take.
+
+    Args:
+        max_bytes: of all data files together; None for as many as fit.
+        min_free_bytes: to be left free in the file system of the cache; None for none.
+        grace_seconds: a file that was given to a caller is not evicted within that time.
+    """
+
+    max_bytes: int | None = None
+    min_free_bytes: int | None = None
+    grace_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Keeps a file from being evicted, until it is let go of or its process ends.
+
+    Args:
+        key: the file.
+        token: what the cache knows it by; None where nothing could be written.
+    """
+
+    key: CacheKey
+    token: str | None
+
+
+@runtime_checkable
+class BoundedCache(Protocol):
+    """A cache that can be kept within bounds: it knows what is in use, and evicts what was least recently used."""
+
+    async def use(self, paths: Sequence[Path]) -> list[Path]:
+        """Note that these files are given to a caller now, and tell which of them are no longer there.
+
+        From then on none of them is evicted within the grace period. Costs no hop for files of which that was noted a
+        moment ago. Where nothing can be written, it is no error.
+        """
+        ...
+
+    async def evict(self, bounds: Bounds, *, spared: Collection[str] = (), is_thorough: bool = False) -> int:
+        """Remove files, the least recently used first, until the bounds are kept or the rest is in use.
+
+        Never removes a file that has a lease, is being fetched, or was given to a caller within the grace period.
+        Cancelled, it stops between two files.
+
+        Args:
+            bounds: what is to be kept.
+            spared: the paths of files that may not go.
+            is_thorough: look at every file first, instead of trusting what was noted of changes.
+
+        Returns:
+            Bytes removed.
+        """
+        ...
+
+    async def hold(self, key: CacheKey) -> Lease:
+        """Keep a file from being evicted, in this process and others, whether it is cached yet or not."""
+        ...
+
+    async def let_go(self, lease: Lease) -> None:
+        """End a lease."""
+        ...
+
+    async def totals(self) -> tuple[int, int]:
+        """Tell how many bytes and how many files there are, of whatever catalog, without reading a sidecar."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """Which datasets a catalog has, so that their data is kept when another catalog cleans the cache.
+
+    Args:
+        project: the directory that the catalog belongs to.
+        datasets: their names and sources.
+    """
+
+    project: str
+    datasets: tuple[tuple[str, str], ...]
+
+
+@runtime_checkable
+class CleanableCache(Protocol):
+    """A cache that can tell what is of no use to anybody any more, and remove it."""
+
+    async def declare(self, declaration: Declaration) -> None:
+        """Note that a catalog uses the cache now. Where nothing can be written, it is no error."""
+        ...
+
+    async def clean(
+        self, declaration: Declaration, meant_by: Callable[[Collection[str]], Callable[[str], bool]]
+    ) -> int:
+        """Remove what processes that ended have left, sidecars without data, and data that nobody declares any more.
+
+        Data is removed only if a declaration of the same project had it that this one has replaced, and no other one
+        has it. Nothing is removed of which no sidecar tells, that has a lease, or that is being fetched.
+        Cancelled, it stops between two files.
+
+        Args:
+            declaration: of the catalog that cleans.
+            meant_by: gives of some sources what tells whether an object, by its URI, is one of theirs.
+
+        Returns:
+            Bytes removed.
+        """
         ...

@@ -66,7 +66,7 @@ class MortalDisk:
     """The cache's effects on the disk, of a process that can die at one of them."""
 
     NAMES = ("create", "write_all", "flush", "set_mtime", "touch", "replace", "rename_directory", "make_directory",
-             "unlink", "remove_directory")  # fmt: skip
+             "unlink", "remove_directory", "link", "append", "put_at")  # fmt: skip
 
     def __init__(self) -> None:
         self._originals = {name: getattr(_disk, name) for name in self.NAMES}
@@ -127,6 +127,9 @@ class CacheMachine(RuleBasedStateMachine):
         self.last_version = 0
         self.current: dict[str, int | None] = dict.fromkeys(NAMES)
         self.cached: dict[str, int | None] = dict.fromkeys(NAMES)
+        self.used: dict[str, int] = dict.fromkeys(NAMES, 0)
+        """After how many fetches each object was given to a caller last; all alike after a death, which loses that."""
+        self.fetches = 0
         self.seen: dict[str, set[int | None]] = {}
         """Which versions each object had since the last fetch began."""
         self.ids: dict[str, dict[int, str]] = {name: {} for name in NAMES}
@@ -186,6 +189,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     def _fetch(self, names: list[str], mode: str, faults: Sequence[Any] = (), dies_after: int | None = None) -> None:
         steps[f"fetch, {mode}"] += 1
+        self.fetches += 1
         self.storage.clear_faults()
         for fault in faults:
             self.storage.add_faults(self._fault(*fault))
@@ -227,6 +231,7 @@ class CacheMachine(RuleBasedStateMachine):
                     assert kinds[name] & {"unreachable", "throttled", "cut", "reset"}
                     assert mode != "strict"
             self.cached[name] = version
+            self.used[name] = self.fetches
         assert stale == len(caught)
 
     @rule(
@@ -311,6 +316,36 @@ class CacheMachine(RuleBasedStateMachine):
                 assert kinds & {"replaced", "deleted"}
             case _:
                 raise error
+
+    @rule(kept_bytes=st.sampled_from([0, 700, 1400, 6000]), dies_after=st.none() | st.integers(1, 15))
+    def evict(self, kept_bytes: int, dies_after: int | None) -> None:
+        steps["evict"] += 1
+        before = dict(self.cached)
+
+        async def run() -> int:
+            async with self._catalog() as catalog:
+                return await catalog.evict(max_bytes=kept_bytes)
+
+        has_died = self._live(run, dies_after) is None
+        self.cached = self._look()
+        evicted = {name for name in NAMES if self.cached[name] is None and before[name] is not None}
+        kept = {name for name in NAMES if self.cached[name] is not None}
+        steps["evicted"] += len(evicted)
+        assert {name: before[name] for name in kept} == {name: self.cached[name] for name in kept}
+        if has_died:
+            return
+        assert sum(self._data(name).stat().st_size for name in kept) <= kept_bytes
+        assert all(self.used[one] <= self.used[other] for one in evicted for other in kept)
+
+    @rule(dies_after=st.none() | st.integers(1, 15))
+    def clean(self, dies_after: int | None) -> None:
+        steps["clean"] += 1
+
+        async def run() -> int:
+            async with self._catalog() as catalog:
+                return await catalog.clean()
+
+        self._live(run, dies_after)
 
     # -- damage
 
@@ -418,6 +453,7 @@ class CacheMachine(RuleBasedStateMachine):
             if not is_death(error):
                 raise
             steps["death"] += 1
+            self.used = dict.fromkeys(NAMES, self.fetches)
             return None
         finally:
             self.disk.die_after(None)
@@ -431,7 +467,9 @@ class CacheMachine(RuleBasedStateMachine):
             [Dataset(name, uri(name)) for name in NAMES],
             cache=self.cache,
             storage=self.storage,
-            config=CatalogConfig(part_bytes=PART_BYTES, retries=RETRIES, restarts=3, max_age_seconds=max_age),
+            config=CatalogConfig(
+                part_bytes=PART_BYTES, retries=RETRIES, restarts=3, max_age_seconds=max_age, eviction_grace_seconds=0.0
+            ),
             progress=False,
         )
 

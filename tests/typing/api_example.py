@@ -75,6 +75,10 @@ def blocking() -> None:
         assert_type(catalog.status(), list[DatasetStatus])
         assert_type(catalog.invalidate("customers"), int)
         assert_type(catalog.cache_info(), CacheInfo)
+        assert_type(catalog.evict(max_bytes=10**9), int)
+        assert_type(catalog.clean(), int)
+        with catalog.open_path("customers") as path:
+            assert_type(path, Path)
         assert_type(catalog.datasets, list[Dataset])
         assert_type(catalog.get_dataset("customers"), Dataset)
         try:
@@ -104,6 +108,9 @@ async def awaited() -> None:
         assert_type(await catalog.status(["orders"]), list[DatasetStatus])
         assert_type(await catalog.invalidate("customers"), int)
         assert_type(await catalog.cache_info(), CacheInfo)
+        assert_type(await catalog.evict(min_free_bytes=10**9), int)
+        async with catalog.open_path("customers") as path:
+            assert_type(path, Path)
 
 
 def in_fastapi() -> None:

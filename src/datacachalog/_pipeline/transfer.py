@@ -9,9 +9,9 @@ of times. Without a (strong) ETag nothing could be demanded of a second request:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import anyio
 import anyio.lowlevel
@@ -23,7 +23,7 @@ from .._events import TransferAdvanced, TransferRestarted, TransferStarted
 from .._models import FileMetadata
 from .._threads import forks_held_back
 from ..ports import (
-    CachePort,
+    CacheKey,
     NotModified,
     PartWriter,
     RangeNotSatisfiable,
@@ -55,6 +55,16 @@ the budget to other objects."""
 
 _PROGRESS_SECONDS = 0.1
 _TOO_MANY_BYTES = "the remote sent more bytes than it had announced"
+
+
+class Stager(Protocol):
+    """What stages large objects: a cache, say."""
+
+    def stage(
+        self, key: CacheKey, metadata: FileMetadata, crc_algorithm: CrcAlgorithm
+    ) -> AbstractAsyncContextManager[Staging]:
+        """Begin a file of that version, or go on with one that was begun: see `CachePort.stage`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,7 @@ class Begun:
 
 @asynccontextmanager
 async def transfer(
-    target: Target, known_etag: str | None, requests: Requests, cache: CachePort, flight: Flight, begun: Begun
+    target: Target, known_etag: str | None, requests: Requests, cache: Stager, flight: Flight, begun: Begun
 ) -> AsyncIterator[Staged | NotModified | Elsewhere]:
     """Bring the newest version of an object; `NotModified` if that is the known one.
 
@@ -197,7 +207,7 @@ class _Download:
         self,
         target: Target,
         requests: Requests,
-        cache: CachePort,
+        cache: Stager,
         flight: Flight,
         stack: AsyncExitStack,
         received_bytes: int,

@@ -6,12 +6,13 @@ So there is one place to see what a process may have done, and not yet done, whe
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from io import FileIO
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLLOWS_ALWAYS = os.utime not in os.supports_follow_symlinks  # Windows
+_PLAIN = _NO_FOLLOW | getattr(os, "O_BINARY", 0)  # no link, no translation of line ends
 _IOV_MAX = 1024  # what Linux takes at once; POSIX promises 16, and every system in use has 1024
 
 
@@ -70,6 +71,47 @@ def touch(path: str) -> None:
 def replace(source: str, target: str) -> None:
     """Put a file in another's place, in one step."""
     os.replace(source, target)
+
+
+def put_back(source: str, target: str) -> None:
+    """Rename a file, in one step, to a name that nobody has taken meanwhile; else remove it."""
+    with suppress(FileExistsError):
+        try:
+            link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if not os.path.lexists(target):
+                replace(source, target)
+    remove_file(source)
+
+
+def link(source: str, target: str) -> None:
+    """Give a file a second name that wasn't there."""
+    os.link(source, target)
+
+
+def append(path: str, data: bytes) -> None:
+    """Append to a file that is there, in one write."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | _PLAIN)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def put_at(path: str, pieces: Iterable[tuple[int, bytes]]) -> None:
+    """Write each piece at its offset; a file that isn't there is made, with holes."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | _PLAIN, 0o666)
+    try:
+        for offset, data in pieces:
+            if hasattr(os, "pwrite"):
+                os.pwrite(descriptor, data, offset)
+            else:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
 
 
 def rename_directory(source: str, target: str) -> None:

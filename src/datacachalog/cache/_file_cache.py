@@ -19,8 +19,9 @@ import functools
 import os
 import shutil
 import stat
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,21 +38,30 @@ from .._errors import CacheError, IntegrityError, UnsafePathError, redact_uri
 from .._models import CacheMetadata, FileMetadata
 from .._sources import absolute_path
 from .._threads import to_its_end
-from ..ports import Busy, CacheEntry, CacheKey, Claim, Verified, VersionChangedError
+from ..ports import Bounds, Busy, CacheEntry, CacheKey, Claim, Declaration, Lease, Verified, VersionChangedError
 from . import _disk, _sidecar
 from ._claims import key_hash, lock_file
+from ._cleaning import clean_leftovers, clean_sidecars, clean_undeclared
+from ._declarations import declare, out_of_date
+from ._evictor import Eviction, Evictor, evictor_of, files
 from ._failures import cache_failures
 from ._hops import in_thread
 from ._layout import CACHE_TAG, STATE_DIRECTORY, key_at, places
+from ._leases import hold, let_go
 from ._partials import Partial, begin, in_progress, missing_range, resumable
+from ._processes import tag
 from ._reads import read_in_thread
+from ._removal import Ground, is_as_published, remove_entry
 from ._staging import StagedFile
+from ._usage import Usage, usage_of
 
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _META = f"{STATE_DIRECTORY}/meta"
 _PARTIAL = f"{STATE_DIRECTORY}/partial"
 _LEASE = f"{STATE_DIRECTORY}/lease"
 _TEMPORARY = f"{STATE_DIRECTORY}/new"
+_USAGE = f"{STATE_DIRECTORY}/usage"
+_CATALOGS = f"{STATE_DIRECTORY}/catalogs"
 _TAG_TEXT = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
     b"# This directory holds copies that can be fetched again: backups may leave it out (https://bford.info/cachedir/).\n"
@@ -172,7 +182,7 @@ class FileCache:
         return await _in_own_thread(lambda: [entry for _, entry in self._walk() if entry.path.exists()])
 
     async def is_intact(self, entry: CacheEntry) -> bool:
-        """Read a file and compare it with the digest that it was published with.
+        """Read a file and compare it with the digest that it was published with; one that was evicted meanwhile is.
 
         Raises:
             CacheError: it can't be read.
@@ -180,7 +190,10 @@ class FileCache:
         algorithm = entry.metadata.digest.partition(":")[0]
         with cache_failures(str(entry.path)):
             # Left to itself when cancelled: it may take long, and only reads.
-            digest = await anyio.to_thread.run_sync(digest_file, str(entry.path), algorithm, abandon_on_cancel=True)
+            try:
+                digest = await anyio.to_thread.run_sync(digest_file, str(entry.path), algorithm, abandon_on_cancel=True)
+            except FileNotFoundError:
+                return True
         return digest == entry.metadata.digest
 
     # -- the same, for who is in a worker thread
@@ -202,6 +215,105 @@ class FileCache:
             CacheError: the cache directory can't be written.
         """
         return self._publish(verified)
+
+    # -- bounds
+
+    async def use(self, paths: Sequence[Path]) -> list[Path]:
+        """Note that these files are given to a caller now, and tell which of them are no longer there."""
+        prefix = len(os.fspath(self.cache_dir)) + 1
+        places = [str(path)[prefix:].replace(os.sep, "/") for path in paths]
+        if self._usage.is_noted(places):
+            return []
+        return await in_thread(lambda: self._use(paths, places))
+
+    async def evict(self, bounds: Bounds, *, spared: Collection[str] = (), is_thorough: bool = False) -> int:
+        """Remove files, the least recently used first, until the bounds are kept or the rest is in use.
+
+        Cancelled, it stops between two files.
+
+        Raises:
+            CacheError: the cache directory can't be written.
+        """
+        if not is_thorough and not await in_thread(lambda: self._evictor.is_over(bounds)):
+            return 0
+
+        def evict(is_stopped: Callable[[], bool]) -> int:
+            self._prepare_removal()
+            return self._evictor.evict(Eviction(bounds, spared, is_stopped), is_thorough=is_thorough)
+
+        return await self._in_stoppable_thread(evict)
+
+    async def hold(self, key: CacheKey) -> Lease:
+        """Keep a file from being evicted, in this process and others; where nothing can be written, nothing is."""
+
+        def make() -> Lease:
+            with suppress(OSError, UnsafePathError):
+                self._create_root()
+                return Lease(key, hold(self._directory(_LEASE), key_hash(key.uri, key.version_id)))
+            return Lease(key, None)
+
+        return await in_thread(make, undo=_let_go)
+
+    async def let_go(self, lease: Lease) -> None:
+        """End a lease."""
+        await in_thread(lambda: _let_go(lease))
+
+    async def totals(self) -> tuple[int, int]:
+        """Tell how many bytes and how many files there are, of whatever catalog, without reading a sidecar."""
+
+        def count(is_stopped: Callable[[], bool]) -> tuple[int, int]:
+            total_bytes = number = 0
+            for found in files(self._ground, self._usage.times()):
+                total_bytes, number = total_bytes + found.size, number + 1
+                if is_stopped():
+                    break
+            return total_bytes, number
+
+        return await self._in_stoppable_thread(count)
+
+    async def declare(self, declaration: Declaration) -> None:
+        """Note that a catalog uses the cache now; a cache that can't be written stays as it is."""
+
+        def write() -> None:
+            with suppress(OSError, UnsafePathError):
+                self._create_root()
+                self._directory(_TEMPORARY)
+                declare(self._directory(_CATALOGS), declaration, self._ground.temporary_path())
+
+        await in_thread(write)
+
+    async def clean(
+        self, declaration: Declaration, meant_by: Callable[[Collection[str]], Callable[[str], bool]]
+    ) -> int:
+        """Remove what ended processes have left, sidecars without data, and data that nobody declares any more.
+
+        Cancelled, it stops between two files.
+
+        Raises:
+            CacheError: the cache directory can't be written.
+        """
+        await self.declare(declaration)
+
+        def clean(is_stopped: Callable[[], bool]) -> int:
+            self._prepare_removal()
+            ground, evictor = self._ground, self._evictor
+            freed = clean_leftovers(ground, os.path.dirname(self._lock_path), is_stopped)
+            freed += clean_sidecars(ground, evictor, is_stopped)
+            old, others = out_of_date(os.path.join(ground.root, *_CATALOGS.split("/")), declaration)
+            if old:
+                gone, kept = (
+                    meant_by({source for found in some for _, source in found.declaration.datasets})
+                    for some in (old, others)
+                )
+                is_wanted = lambda uri: kept(uri) or not gone(uri)  # noqa: E731  # what is said above
+                removed, is_done = clean_undeclared(ground, evictor, is_wanted, is_stopped)
+                freed += removed
+                for found in old if is_done else ():
+                    _disk.remove_file(found.path)
+            evictor.survey()
+            return freed
+
+        return await self._in_stoppable_thread(clean)
 
     # -- reading
 
@@ -266,8 +378,8 @@ class FileCache:
                         yield place, replace(entry, key=key_at(place, metadata.source, metadata.version_id))
 
     def _intact(self) -> Iterator[CacheEntry]:
-        for place, entry in self._walk():
-            if self._read(place, entry.key) is not None:
+        for _, entry in self._walk():
+            if is_as_published(str(entry.path), entry.metadata):
                 yield entry
 
     # -- writing
@@ -342,35 +454,19 @@ class FileCache:
         return entry is not None and entry.metadata.source != key.uri
 
     def _put(self, place: str, temporary: str, metadata: CacheMetadata) -> str:
-        """Put a file in its place, with a sidecar; returns where that is.
-
-        A sidecar that wasn't there is written where it belongs: what can't be read, or has no such file beside it, is
-        no entry. One that is there may be a good copy's, so it is replaced, after the file.
-        """
+        """Put a file in its place, and then its sidecar; returns where that is."""
         data_path, sidecar_path = self._data_path(place), self._sidecar_path(place)
         self._directory(os.path.dirname(place))
         self._directory(os.path.dirname(f"{_META}/{place}"))
-        text = _sidecar.encode(metadata)
-        if os.name == "nt" and os.path.isdir(data_path):  # elsewhere the renaming says so
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), data_path)
-        try:
-            sidecar = _disk.create(sidecar_path)
-        except FileExistsError:
-            if os.path.isdir(sidecar_path):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), sidecar_path) from None
-            with self._new_file() as sidecar:
-                _disk.write_all(sidecar, [text])
-                sidecar.close()
-                _disk.replace(temporary, data_path)
-                _disk.replace(str(sidecar.name), sidecar_path)
-            return data_path
-        try:
-            with sidecar:
-                _disk.write_all(sidecar, [text])
+        for target in (sidecar_path, data_path):
+            if os.path.isdir(target):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+        with self._new_file() as sidecar:
+            _disk.write_all(sidecar, [_sidecar.encode(metadata)])
+            sidecar.close()
+            self._note_publishing(place, metadata.size)
             _disk.replace(temporary, data_path)
-        except BaseException:
-            _disk.remove_file(sidecar_path)
-            raise
+            _disk.replace(str(sidecar.name), sidecar_path)
         return data_path
 
     @contextmanager
@@ -395,7 +491,7 @@ class FileCache:
     def _new_file(self) -> Iterator[FileIO]:
         """Make a file of a new name, open for writing, which is to be renamed; it is removed if that fails."""
         # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
-        name = f"{chance.getrandbits(64):016x}.tmp"  # no secret
+        name = f"{tag()}.{chance.getrandbits(64):016x}.tmp"  # no secret
         with _disk.create(f"{self._directory(_TEMPORARY)}{os.sep}{name}") as file:
             try:
                 yield file
@@ -417,12 +513,78 @@ class FileCache:
                 entry = self._read(place, key)
                 if entry is None or not self._is_inside(place):
                     continue
-                # The sidecar first: without it the data file is nobody's, which is what is wanted.
-                for path in (self._sidecar_path(place), str(entry.path)):
-                    with suppress(FileNotFoundError):  # somebody else has removed it meanwhile
-                        _disk.unlink(path)
+                self._directory(_PARTIAL)
+                self._note_change(-(remove_entry(self._ground, place, lambda _: True) or 0))
                 removed += 1
         return removed
+
+    # -- bounds
+
+    @property
+    def _usage(self) -> Usage:
+        return usage_of(os.path.join(self.cache_dir, *_USAGE.split("/")))
+
+    @property
+    def _ground(self) -> Ground:
+        return Ground(
+            os.fspath(self.cache_dir),
+            self._sidecar_root,
+            self._data_path(_PARTIAL),
+            self._data_path(_TEMPORARY),
+            self._is_inside,
+        )
+
+    @property
+    def _evictor(self) -> Evictor:
+        usage = os.path.join(self.cache_dir, *_USAGE.split("/"))
+        return evictor_of(
+            os.fspath(self.cache_dir),
+            lambda: Evictor(
+                self._ground, usage_of(usage), os.path.dirname(self._lock_path), os.path.join(usage, "oldest")
+            ),
+        )
+
+    def _use(self, paths: Sequence[Path], places: Sequence[str]) -> list[Path]:
+        self._note_use(places)
+        # Only now, when whoever evicts can see that it is used: see `_removal`.
+        pairs = zip(paths, places, strict=True)
+        return [path for path, place in pairs if not os.path.lexists(self._sidecar_path(place))]
+
+    def _note_use(self, places: Sequence[str]) -> None:
+        with suppress(UnsafePathError):
+            with suppress(OSError):  # read-only, say: then nobody evicts here either
+                self._directory(_USAGE)
+            self._usage.note(places)
+
+    def _note_publishing(self, place: str, size: int) -> None:
+        """Note, before a file is put in its place, that it is used, and how many bytes are added."""
+        if os.path.lexists(self._sidecar_path(place)):
+            self._note_use([place])
+            with suppress(FileNotFoundError):
+                size -= os.lstat(self._data_path(place)).st_size
+        self._note_change(size)
+
+    def _note_change(self, difference: int) -> None:
+        if self._usage.has_account():
+            with suppress(OSError, UnsafePathError):
+                self._directory(_USAGE)
+                self._usage.add(difference)
+
+    def _prepare_removal(self) -> None:
+        """Make the directories that it needs, and see that none of them is a link."""
+        with cache_failures(os.fspath(self.cache_dir)):
+            if self.cache_dir.exists():
+                for directory in (_TEMPORARY, _USAGE, _LEASE, _CATALOGS):
+                    self._directory(directory)
+
+    async def _in_stoppable_thread(self, work: Callable[[Callable[[], bool]], _Result]) -> _Result:
+        """Do work that may take long; cancelled, it is told to stop, and does so after the file that it is at."""
+        stop = threading.Event()
+        try:
+            with cache_failures(os.fspath(self.cache_dir)):
+                return await anyio.to_thread.run_sync(work, stop.is_set, abandon_on_cancel=True)
+        finally:
+            stop.set()
 
     # -- paths
 
@@ -500,6 +662,11 @@ async def _in_own_thread(work: Callable[[], _Result], undo: Callable[[_Result], 
             await anyio.to_thread.run_sync(undo, got)
 
     return await to_its_end(anyio.to_thread.run_sync(work), give_back)
+
+
+def _let_go(lease: Lease) -> None:
+    if lease.token is not None:
+        let_go(lease.token)
 
 
 def _is_of(metadata: CacheMetadata, key: CacheKey) -> bool:

@@ -21,6 +21,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 
@@ -36,6 +37,8 @@ JOURNAL = "journal"
 FORMAT = 1
 _FREE = "free-"
 _SILENCE_SECONDS = 60.0
+_BEGINNING_SECONDS = 60.0
+_ABANDONED_SECONDS = 24 * 3600.0
 _READ_BYTES = 1024 * 1024
 _TICK_NS = 2_000_000_000  # the coarsest clock of a file system in use, FAT's
 
@@ -322,3 +325,28 @@ def _read_journal(path: str) -> Found | None:
     return Found(
         path, header, tuple(segment for segment in ordered if 0 <= segment.start < segment.stop <= header.size)
     )
+
+
+def ownerless(directory: str) -> Iterator[str]:
+    """Give the partials that nobody works at, whatever they are of: let go of, or of a process that has ended.
+
+    One whose owner can't be asked, or that has no journal to name him, must have been left alone for long.
+    """
+    with suppress(OSError):
+        for name in os.listdir(directory):
+            path, token = os.path.join(directory, name), name.rpartition(".")[2]
+            if token in _mine or not stat.S_ISDIR(os.lstat(path).st_mode):
+                continue
+            found = _read_journal(path)
+            if token.startswith(_FREE):
+                yield path
+            elif found is None or (gone := is_gone(found.header.owner)) is None:
+                if _idle_seconds(path) > (_BEGINNING_SECONDS if found is None else _ABANDONED_SECONDS):
+                    yield path
+            elif gone or found.header.owner == this_process():
+                yield path
+
+
+def _idle_seconds(path: str) -> float:
+    paths = [path, *(os.path.join(path, name) for name in (DATA, JOURNAL) if os.path.lexists(os.path.join(path, name)))]
+    return time.time() - max(os.lstat(each).st_mtime for each in paths)
