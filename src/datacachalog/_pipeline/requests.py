@@ -10,10 +10,10 @@ from typing import TypeVar
 import anyio
 
 from .._config import CatalogConfig
-from .._errors import StorageUnreachableError, ThrottledError
+from .._errors import ConfigurationError, StorageUnreachableError, ThrottledError, redact_uri
 from .._events import RequestRetried
 from .._models import FileMetadata
-from ..ports import ListPage, Observer, ReadOutcome, ReadRequest, StorageSession
+from ..ports import ListPage, Observer, ReadOutcome, ReadRequest, StorageSession, WritableSession
 
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 20.0
@@ -67,6 +67,22 @@ class Requests:
                 return await self._session.list_page(prefix, token=token)
 
         return await self.retried(dataset, prefix, once)
+
+    def writer(self, uri: str) -> WritableSession:
+        """Give the way to write; what is asked of it is to be sent with `send`.
+
+        Raises:
+            ConfigurationError: the storage can only be read.
+        """
+        if not isinstance(self._session, WritableSession):
+            raise ConfigurationError(f"{redact_uri(uri)} can't be written: its storage can only be read")
+        return self._session
+
+    async def send(self, once: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Send a request, once. It takes its place in the budget until it is answered."""
+        async with self._limiter:
+            self.sent += 1
+            return await once()
 
     async def retried(self, dataset: str, uri: str, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
         """Try until it works, or `retries` further tries have failed because the remote did not answer."""
