@@ -45,13 +45,13 @@ from datacachalog.testing import (
     WeakEtag,
     WrongContentRange,
 )
-from datacachalog.testing.contracts import Delete, PicklableStorageContract, Seed
+from datacachalog.testing.contracts import Delete, PicklableStorageContract, Seed, WritableStorageContract
 
 SECRET = "wJalrXUtnFEMI-never-to-be-seen"
 _COUNTER = itertools.count()
 
 
-class TestS3StorageOnFaultServer(PicklableStorageContract):
+class TestS3StorageOnFaultServer(PicklableStorageContract, WritableStorageContract):
     """Against the project's own server."""
 
     awkward_keys = (
@@ -83,8 +83,10 @@ class TestS3StorageOnFaultServer(PicklableStorageContract):
         return delete
 
 
-class TestS3StorageOnMoto(PicklableStorageContract):
+class TestS3StorageOnMoto(PicklableStorageContract, WritableStorageContract):
     """Against moto, an implementation that isn't ours."""
+
+    heeds_if_match_of_parts = False
 
     @pytest.fixture
     def bucket(self, moto_client: Any) -> Iterator[str]:

@@ -12,10 +12,10 @@ import pytest
 from datacachalog import CatalogConfig, FileCache
 from datacachalog.ports import ReadResponse
 from datacachalog.testing import FaultyStorage, MemoryStorage
-from datacachalog.testing.contracts import CacheContract, StorageContract
+from datacachalog.testing.contracts import CacheContract, StorageContract, WritableStorageContract
 
 
-class TestMemoryStorage(StorageContract):
+class TestMemoryStorage(WritableStorageContract):
     listed_count = 9
 
     @pytest.fixture
@@ -38,7 +38,7 @@ class TestMemoryStorage(StorageContract):
         return delete
 
 
-class TestFaultyStorageWithoutFaults(StorageContract):
+class TestFaultyStorageWithoutFaults(WritableStorageContract):
     @pytest.fixture
     def memory(self):
         return MemoryStorage(is_versioned=True)

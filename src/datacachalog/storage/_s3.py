@@ -32,6 +32,7 @@ from ..ports import (
     VersionChanged,
 )
 from ._s3_failures import error_of_answer, s3_failures
+from ._s3_writing import S3Writing
 
 _CHECKSUM_FIELDS = {
     "ChecksumCRC64NVME": "crc64nvme",
@@ -46,6 +47,10 @@ _HEADER_OF_ARGUMENT = {
     "IfNoneMatch": "if-none-match",
     "RequestPayer": "x-amz-request-payer",
 }
+_KEY_OF_THE_CUSTOMER = frozenset({"SSECustomerAlgorithm", "SSECustomerKey"})
+_ENCRYPTION_OF_NEW_OBJECTS = frozenset(
+    {"ServerSideEncryption", "SSEKMSKeyId", "SSEKMSEncryptionContext", "BucketKeyEnabled"}
+)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
     304: NotModified(),
@@ -69,7 +74,9 @@ class S3Storage:
         session: an `aiobotocore.session.AioSession` to take credentials and configuration from; not with `profile`.
         requester_pays: accept the costs of reading a requester-pays bucket.
         server_side_encryption: S3's own argument names and values for encrypted objects. Reading needs some only for
-            keys that the customer keeps: `{"SSECustomerAlgorithm": "AES256", "SSECustomerKey": …}`.
+            keys that the customer keeps: `{"SSECustomerAlgorithm": "AES256", "SSECustomerKey": …}`. What is pushed is
+            encrypted with that key, or as the others say: `{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": …}`
+            (also `SSEKMSEncryptionContext`, `BucketKeyEnabled`). None means as the bucket says.
         addressing_style: `"path"` (`host/bucket/key`), `"virtual"` (`bucket.host/key`) or `"auto"`.
 
     Raises:
@@ -82,7 +89,7 @@ class S3Storage:
     anonymous: bool = field(default=False, kw_only=True)
     session: Any = field(default=None, kw_only=True, repr=False)
     requester_pays: bool = field(default=False, kw_only=True)
-    server_side_encryption: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False)
+    server_side_encryption: Mapping[str, Any] | None = field(default=None, kw_only=True, repr=False)
     addressing_style: Literal["auto", "path", "virtual"] = field(default="auto", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -94,11 +101,16 @@ class S3Storage:
             raise ConfigurationError("endpoint_url takes no user and password: S3 knows access keys only")
         if self.addressing_style not in ("auto", "path", "virtual"):
             raise ConfigurationError(f"addressing_style is 'auto', 'path' or 'virtual': got {self.addressing_style!r}")
-        unknown = set(self.server_side_encryption or {}) - {"SSECustomerAlgorithm", "SSECustomerKey"}
+        unknown = set(self.server_side_encryption or {}) - _KEY_OF_THE_CUSTOMER - _ENCRYPTION_OF_NEW_OBJECTS
         if unknown:
-            raise ConfigurationError(
-                f"server_side_encryption takes SSECustomerAlgorithm and SSECustomerKey: got {min(unknown)!r}"
-            )
+            known = ", ".join(sorted(_KEY_OF_THE_CUSTOMER | _ENCRYPTION_OF_NEW_OBJECTS))
+            raise ConfigurationError(f"server_side_encryption takes {known}: got {min(unknown)!r}")
+
+    @property
+    def key_of_the_customer(self) -> Mapping[str, Any]:
+        """What is sent with every request for an object that is encrypted with the customer's key."""
+        settings = self.server_side_encryption or {}
+        return {name: value for name, value in settings.items() if name in _KEY_OF_THE_CUSTOMER}
 
     @asynccontextmanager
     async def connect(self, config: CatalogConfig) -> AsyncIterator[S3Session]:
@@ -107,7 +119,7 @@ class S3Storage:
             yield S3Session(self, config, stack)
 
 
-class S3Session:
+class S3Session(S3Writing):
     """An open way to S3, on one event loop; its client is made at the first request."""
 
     def __init__(self, storage: S3Storage, config: CatalogConfig, stack: AsyncExitStack) -> None:
@@ -212,17 +224,20 @@ class S3Session:
         bucket, key = split_s3_uri(uri)
         if not key:
             raise InvalidSourceError(uri, "it names a bucket and no key; end it with '/' to mean all its files")
-        arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, **(self._storage.server_side_encryption or {})}
+        arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, **self._storage.key_of_the_customer}
         if version_id is not None:
             arguments["VersionId"] = version_id
         if self._storage.requester_pays:
             arguments["RequestPayer"] = "requester"
         return arguments
 
+    def _metadata(self, answer: Mapping[str, Any], size: int) -> FileMetadata:
+        return _metadata(answer, size=size, is_whole=True)
+
     async def _send(self, method: str, arguments: Mapping[str, Any]) -> Any:
         """Send a request the short way (`_s3_wire`); None if it is for the client to send."""
         self._wire.watch(arguments["Bucket"], arguments["Key"])
-        if self._storage.server_side_encryption:
+        if self._storage.key_of_the_customer:
             return None
         headers = {"x-amz-checksum-mode": "ENABLED"}
         headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}

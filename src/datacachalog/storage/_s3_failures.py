@@ -122,7 +122,7 @@ def s3_failures(uri: str) -> Iterator[None]:
         ) from error
 
 
-def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
+def error_of_answer(uri: str, answer: Mapping[str, Any], *, doing: str = "read") -> DatacachalogError:
     """Give the error that an answer of S3 means. A HEAD has no body: there the code is the status."""
     code = str(answer.get("Error", {}).get("Code", ""))
     metadata = answer.get("ResponseMetadata", {})
@@ -144,7 +144,7 @@ def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
     if code in _THROTTLED or status == 429:
         return ThrottledError(uri, cause, hint="lower max_concurrency", retry_after_seconds=retry_after_seconds)
     if status == 403:
-        return AccessDeniedError(uri, cause, hint=hint or "the credentials in use may not read it")
+        return AccessDeniedError(uri, cause, hint=hint or f"the credentials in use may not {doing} it")
     if status >= 500 or code == "RequestTimeout":
         return StorageUnreachableError(uri, cause, retry_after_seconds=retry_after_seconds)
     return StorageError(uri, cause, hint=hint)

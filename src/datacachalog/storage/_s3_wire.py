@@ -10,6 +10,7 @@ left to the client, which is asked the same again.
 
 from __future__ import annotations
 
+import functools
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -65,7 +66,7 @@ class _Request:
     method: str
     url: str
     headers: Mapping[str, str]
-    body: None = None
+    body: Any = None
     stream_output: bool = True
 
 
@@ -83,7 +84,7 @@ class Wire:
         self._credentials = credentials
         self._routes: dict[str, _Route] = {}
         self._asked: ContextVar[tuple[str, str] | None] = ContextVar("asked", default=None)
-        for operation in ("GetObject", "HeadObject"):
+        for operation in ("GetObject", "HeadObject", "PutObject", "CreateMultipartUpload"):
             client.meta.events.register(f"{_SIGNING_NOTES}.{operation}", self._note)
 
     def watch(self, bucket: str, key: str) -> None:
@@ -132,6 +133,56 @@ class Wire:
         body = await response.content.read(_ERROR_BYTES)
         return Answer(status, _error_fields(status, body, sent.headers), response)
 
+    def is_signed_over_https(self, bucket: str) -> tuple[bool, bool] | None:
+        """Tell of the short way to a bucket whether requests are signed there, and encrypted; None if there is none."""
+        route = self._routes.get(bucket)
+        return None if route is None else (route.is_signed, route.prefix.startswith("https:"))
+
+    async def send_body(
+        self, bucket: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: Any, payload_hash: str
+    ) -> Answer | None:
+        """Send a PUT with a body the short way, and take the whole answer; None as in `send`.
+
+        Args:
+            bucket: it.
+            key: it, not encoded.
+            query: its parameters, not encoded.
+            headers: of S3 and of HTTP, in lower case, with the body's length.
+            body: bytes, or an asynchronous iterable of them.
+            payload_hash: what the signature says of the body: its SHA-256 in hexadecimal, or that it is not signed.
+
+        Raises:
+            botocore.exceptions.BotoCoreError: no connection, no answer, no credentials.
+        """
+        from botocore.awsrequest import AWSRequest
+        from botocore.utils import percent_encode
+
+        route = self._routes.get(bucket)
+        if route is None or (route.is_signed and self._credentials is None):
+            return None
+        url = route.prefix + percent_encode(key, safe="/~")
+        if query:
+            url += "?" + "&".join(f"{name}={percent_encode(value, safe='~')}" for name, value in query.items())
+        request = AWSRequest("PUT", url, headers={**route.headers, **headers})
+        if route.is_signed:
+            credentials = await self._credentials.get_frozen_credentials()
+            _body_signer()(credentials, route.signing_name, route.region, payload_hash).add_auth(request)
+        sent = await self._http_session.send(_Request("PUT", url, request.headers, body))
+        response, status = sent.raw, sent.status_code
+        try:
+            if status in _LEFT_TO_THE_CLIENT:
+                self._routes.pop(bucket, None)
+                return None
+            said = await response.content.read()
+        finally:
+            response.close()  # gives the connection back if everything was read
+        if status == 200:
+            found = {
+                field: sent.headers[header] for header, field in _FIELD_OF_HEADER.items() if header in sent.headers
+            }
+            return Answer(status, found, response)
+        return Answer(status, _error_fields(status, said, sent.headers), response)
+
     def _note(self, request: Any, region_name: str, signing_name: str, signature_version: Any, **_: object) -> None:
         """Note where a request of the client is going; called by botocore right before it signs it."""
         import botocore
@@ -159,6 +210,22 @@ class Wire:
             is_signed=is_signed,
             headers={name: _text(request.headers[name]) for name in _KEPT_HEADERS if name in request.headers},
         )
+
+
+@functools.cache
+def _body_signer() -> Any:
+    """Make the signer of requests whose body's digest is known, or needs none."""
+    from botocore.auth import S3SigV4Auth
+
+    class BodySigner(S3SigV4Auth):  # type: ignore[misc]  # it has no types
+        def __init__(self, credentials: Any, service_name: str, region_name: str, payload_hash: str) -> None:
+            super().__init__(credentials, service_name, region_name)
+            self._payload_hash = payload_hash
+
+        def payload(self, request: Any) -> str:  # noqa: ARG002  # the base's
+            return self._payload_hash
+
+    return BodySigner
 
 
 def _text(value: str | bytes) -> str:

@@ -165,6 +165,7 @@ class FaultServer:
             that doesn't.
         has_checksums_on_ranges: answer a request for a part with the checksum of the whole, which S3 does not.
         min_part_bytes: the least size of a part of an upload that is not its last; S3 says 5 MiB.
+        heeds_write_conditions: refuse a write whose `If-Match` or `If-None-Match` does not hold; some stores do not.
 
     Raises:
         TypeError: a fault that only a `FaultyStorage` can make.
@@ -178,8 +179,13 @@ class FaultServer:
         default_checksum: str | None = "crc64nvme",
         has_checksums_on_ranges: bool = False,
         min_part_bytes: int = 5 * 1024 * 1024,
+        heeds_write_conditions: bool = True,
     ) -> None:
-        self._store = ObjectStore(default_checksum=default_checksum, min_part_bytes=min_part_bytes)
+        self._store = ObjectStore(
+            default_checksum=default_checksum,
+            min_part_bytes=min_part_bytes,
+            heeds_write_conditions=heeds_write_conditions,
+        )
         self._script = FaultScript()
         self._access_key = access_key
         self._has_checksums_on_ranges = has_checksums_on_ranges
