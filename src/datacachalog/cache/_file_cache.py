@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from .._digests import CrcAlgorithm, digest_file
@@ -43,6 +44,7 @@ from ._failures import cache_failures
 from ._hops import in_thread
 from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates, key_at
 from ._partials import Partial, begin, in_progress, missing_range, resumable
+from ._snapshots import Copying, LocalCopy
 from ._staging import StagedFile
 
 _META = f"{STATE_DIRECTORY}/meta"
@@ -105,6 +107,26 @@ class FileCache:
             raise
         finally:
             await _in_own_thread(lambda: _leave(staged, is_useful=is_useful))
+
+    @asynccontextmanager
+    async def snapshot(self, path: str) -> AsyncIterator[LocalCopy]:
+        """Copy a local file, without its bytes where the file system can; removed at the end unless it is published.
+
+        Raises:
+            LocalFileChangedError: it can't be read any more, or is being written to.
+            CacheFullError: no space left.
+            CacheError: the cache directory can't be written.
+        """
+        with cache_failures(str(self.cache_dir)):
+            copying = await _in_own_thread(lambda: self._begin_copy(path), undo=Copying.discard)
+        try:
+            with cache_failures(str(self.cache_dir)):
+                while await _in_own_thread(copying.step):
+                    await anyio.lowlevel.checkpoint_if_cancelled()
+                copy = await _in_own_thread(copying.end)
+            yield copy
+        finally:
+            await _in_own_thread(copying.discard)
 
     async def publish(self, verified: Verified) -> CacheEntry:
         """Put the bytes in their place, in one step that a reader sees whole or not at all.
@@ -234,6 +256,10 @@ class FileCache:
                 raise OSError(errno.ENOSPC, text, str(self.cache_dir))
             return partial
 
+    def _begin_copy(self, path: str) -> Copying:
+        self._create_root()
+        return Copying(path, self._create_temporary())
+
     def _claim(self, key: CacheKey) -> Claim | Busy:
         partials = os.path.join(self.cache_dir, *_PARTIAL.split("/"))
         try:
@@ -321,26 +347,29 @@ class FileCache:
                 file.close()
                 _stamp(str(file.name))
                 yield str(file.name)
-        elif isinstance(content, StagedFile):
+        elif isinstance(content, StagedFile | LocalCopy):
             with FileIO(content.path, "r+b") as file:
                 _disk.flush(file)
             _stamp(content.path)
             yield content.path
         else:
-            raise TypeError(f"a FileCache publishes what it staged itself, not {type(content).__name__}")
+            raise TypeError(f"a FileCache publishes what it staged or copied itself, not {type(content).__name__}")
 
     @contextmanager
     def _new_file(self) -> Iterator[FileIO]:
         """Make a file of a new name, open for writing, which is to be renamed; it is removed if that fails."""
-        # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
-        name = f"{random.getrandbits(64):016x}.tmp"  # no secret
-        with _disk.create(os.path.join(self._directory(_PARTIAL), name)) as file:
+        with self._create_temporary() as file:
             try:
                 yield file
             except BaseException:
                 file.close()
                 _disk.remove_file(str(file.name))
                 raise
+
+    def _create_temporary(self) -> FileIO:
+        # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
+        name = f"{random.getrandbits(64):016x}.tmp"  # no secret
+        return _disk.create(os.path.join(self._directory(_PARTIAL), name))
 
     def _touch(self, entry: CacheEntry) -> None:
         with suppress(OSError):
