@@ -31,6 +31,7 @@ __all__ = [
     "TransferStarted",
     "begin",
     "end",
+    "end_push",
     "looked_at",
     "observer_for",
     "os",
@@ -45,9 +46,9 @@ def wait():
     sys.stdin.readline()
 
 
-def begin(tell, *names, size_bytes=40_000_000, received_bytes=10_000_000):
+def begin(tell, *names, size_bytes=40_000_000, received_bytes=10_000_000, kind="fetch"):
     """Tell of an operation in the middle of its transfers."""
-    tell(OperationStarted(operation=1, datasets=len(names)))
+    tell(OperationStarted(operation=1, datasets=len(names), kind=kind))
     for name in names:
         tell(DatasetResolved(operation=1, dataset=name, files=1))
         tell(TransferStarted(operation=1, dataset=name, uri=_uri(name), size_bytes=size_bytes))
@@ -76,6 +77,32 @@ def end(tell, *names, size_bytes=40_000_000, is_cancelled=False):
             failed=0,
             bytes_downloaded=size_bytes * len(names),
             is_cancelled=is_cancelled,
+        )
+    )
+
+
+def end_push(tell, name, size_bytes=40_000_000):
+    """Tell of the end of a push: it is written."""
+    tell(
+        FileFinished(
+            operation=1,
+            dataset=name,
+            uri=_uri(name),
+            action="uploaded",
+            size_bytes=size_bytes,
+            bytes_uploaded=size_bytes,
+        )
+    )
+    tell(DatasetFinished(operation=1, dataset=name))
+    tell(
+        OperationFinished(
+            operation=1,
+            seconds=2.0,
+            finished=1,
+            failed=0,
+            bytes_downloaded=0,
+            is_cancelled=False,
+            bytes_uploaded=size_bytes,
         )
     )
 
