@@ -31,7 +31,6 @@ __all__ = [
     "TransferStarted",
     "begin",
     "end",
-    "end_push",
     "looked_at",
     "observer_for",
     "os",
@@ -55,56 +54,18 @@ def begin(tell, *names, size_bytes=40_000_000, received_bytes=10_000_000, kind="
         tell(TransferAdvanced(operation=1, dataset=name, uri=_uri(name), received_bytes=received_bytes))
 
 
-def end(tell, *names, size_bytes=40_000_000, is_cancelled=False):
+def end(tell, *names, size_bytes=40_000_000, is_cancelled=False, action="downloaded"):
     """Tell of its end: these datasets are finished, or it was cancelled."""
+    way = f"bytes_{action}"
     for name in names:
         tell(
             FileFinished(
-                operation=1,
-                dataset=name,
-                uri=_uri(name),
-                action="downloaded",
-                size_bytes=size_bytes,
-                bytes_downloaded=size_bytes,
+                operation=1, dataset=name, uri=_uri(name), action=action, size_bytes=size_bytes, **{way: size_bytes}
             )
         )
         tell(DatasetFinished(operation=1, dataset=name))
-    tell(
-        OperationFinished(
-            operation=1,
-            seconds=2.0,
-            finished=len(names),
-            failed=0,
-            bytes_downloaded=size_bytes * len(names),
-            is_cancelled=is_cancelled,
-        )
-    )
-
-
-def end_push(tell, name, size_bytes=40_000_000):
-    """Tell of the end of a push: it is written."""
-    tell(
-        FileFinished(
-            operation=1,
-            dataset=name,
-            uri=_uri(name),
-            action="uploaded",
-            size_bytes=size_bytes,
-            bytes_uploaded=size_bytes,
-        )
-    )
-    tell(DatasetFinished(operation=1, dataset=name))
-    tell(
-        OperationFinished(
-            operation=1,
-            seconds=2.0,
-            finished=1,
-            failed=0,
-            bytes_downloaded=0,
-            is_cancelled=False,
-            bytes_uploaded=size_bytes,
-        )
-    )
+    counts = {"finished": len(names), "failed": 0, "bytes_downloaded": 0} | {way: size_bytes * len(names)}
+    tell(OperationFinished(operation=1, seconds=2.0, is_cancelled=is_cancelled, **counts))
 
 
 def looked_at(tell):

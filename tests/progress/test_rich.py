@@ -47,7 +47,7 @@ def test_a_push_is_shown_as_one(terminal):
 tell = observer_for("auto")
 begin(tell, "customers", kind="push")
 wait()
-end_push(tell, "customers")
+end(tell, "customers", action="uploaded")
 """
     )
     session.until("customers")
