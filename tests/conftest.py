@@ -151,5 +151,5 @@ def cached_files(cache_dir: Path) -> list[str]:
 
 def partial_files(cache_dir: Path) -> list[Path]:
     """What is under construction in a cache."""
-    partial = cache_dir / ".datacachalog" / "partial"
-    return sorted(path for path in partial.rglob("*") if path.is_file()) if partial.exists() else []
+    state = cache_dir / ".datacachalog"
+    return sorted(path for place in ("new", "partial") for path in (state / place).rglob("*") if path.is_file())

@@ -22,13 +22,14 @@ from datacachalog._errors import (
     LockMismatchError,
     MultiFileDatasetError,
     ObjectNotFoundError,
+    PushAllError,
     PushConflictError,
     StorageError,
     StorageUnreachableError,
     ThrottledError,
     redact_uri,
 )
-from datacachalog._models import FetchReport
+from datacachalog._models import FetchReport, PushReport
 
 SECRET = "wJalrXUtnFEMI-never-to-be-seen"
 CLASSES = [c for _, c in inspect.getmembers(_errors, inspect.isclass) if issubclass(c, DatacachalogError)]
@@ -45,6 +46,11 @@ SPECIAL = {
     "IntegrityError": IntegrityError("s3://bucket/a", expected="md5:a", got="md5:b"),
     "InvalidSourceError": InvalidSourceError("x://bucket/a", "no such scheme"),
     "MultiFileDatasetError": MultiFileDatasetError("logs", "s3://bucket/logs/"),
+    "PushAllError": PushAllError(
+        "1 of 1 failed",
+        [PushConflictError("s3://bucket/a", expected_etag=None, found_etag="2")],
+        PushReport({}, {"a": PushConflictError("s3://bucket/a", expected_etag=None, found_etag="2")}, 1, 0.5, 0),
+    ),
     "PushConflictError": PushConflictError("s3://bucket/a", expected_etag="1", found_etag="2"),
     "StorageUnreachableError": StorageUnreachableError("s3://bucket/a", "refused", retry_after_seconds=2.0),
     "ThrottledError": ThrottledError("s3://bucket/a", "503", hint="slow down", retry_after_seconds=3.0),

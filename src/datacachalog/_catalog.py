@@ -9,7 +9,7 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -51,6 +51,7 @@ from ._models import (
     ObjectVersion,
     Plan,
     PlanStep,
+    PushReport,
 )
 from ._opening import Open, Opening
 from ._pipeline.adopt import find_entries
@@ -74,6 +75,7 @@ from ._pipeline.resolve import Resolver, Selection, Target, check_places
 from ._pipeline.revalidate import is_confirmed
 from ._pipeline.versions import AsOf, checked_as_of, list_versions
 from ._pipeline.workers import each
+from ._pushing import Pushing
 from ._readers import reader_of
 from ._sources import absolute_path
 from ._threads import to_its_end
@@ -374,7 +376,7 @@ class AsyncCatalog:
         async def one(dataset: Dataset) -> None:
             try:
                 looked, listings = await self._look(dataset, selection, requests, ahead)
-            except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is a step of the plan
+            except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is its status
                 steps[dataset.name] = PlanStep(dataset.name, dataset.source, "fail", 0, str(error))
             else:
                 outlooks = [FileOutlook(look.decision, look.remote, look.is_listed) for look in looked]
@@ -538,6 +540,74 @@ class AsyncCatalog:
         entries = await self._cache.lookup([self._resolver.target(dataset).key for dataset in self._datasets.values()])
         sizes = [0 if entry is None else entry.metadata.size for entry in entries]
         return CacheInfo(total_bytes, files, dict(zip(self._datasets, sizes, strict=True)))
+
+    # -- pushing
+
+    async def push(
+        self,
+        name: str,
+        local_path: str | os.PathLike[str],
+        *,
+        on_conflict: Literal["raise", "overwrite"] = "raise",
+    ) -> FileMetadata:
+        """Write a local file to the remote as the dataset's one object, in one step.
+
+        What is there must be what is cached of it; nothing, if nothing is cached. The file is copied to the cache as
+        the version that it has become, so the next fetch downloads nothing; the file itself stays yours. Cancelled,
+        it drops the parts that were sent, and the remote keeps what it had, unless the last request was on its way.
+
+        Args:
+            name: the dataset.
+            local_path: the file. It may not change meanwhile.
+            on_conflict: `"raise"` raises if somebody else has written; `"overwrite"` doesn't ask.
+
+        Returns:
+            What the remote said of what was written; `last_modified` is None where it didn't say.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset: give the file a dataset of its own.
+            ObjectNotFoundError: there is no such file, or no such bucket to write to.
+            ConfigurationError: a directory or a special file; or a storage that can't be written.
+            IntegrityError: the file is not what the dataset's checksum pins.
+            PushConflictError: the remote has something else than what is cached.
+            TransferError: the file changed while it was sent; nothing was written.
+            StorageError: the remote refused, or did not answer.
+            CacheError: the cache can't be written.
+        """
+        self.get_dataset(name)
+        report = await self._push_many({name: local_path}, on_conflict)
+        for error in report.errors.values():
+            raise error
+        return report.results[name]
+
+    async def push_all(
+        self,
+        paths: Mapping[str, str | os.PathLike[str]],
+        *,
+        on_conflict: Literal["raise", "overwrite"] = "raise",
+        on_error: Literal["raise", "collect"] = "raise",
+    ) -> PushReport:
+        """Push many files at once, with one progress display.
+
+        A file that fails stops no other: all others are finished first.
+
+        Args:
+            paths: name → local file.
+            on_conflict: as in `push`.
+            on_error: `"raise"` raises a `PushAllError` that carries the report; `"collect"` returns the report, whose
+                `.errors` has the failures.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog; nothing was pushed.
+            PushAllError: some files were not written.
+        """
+        if on_error not in ("raise", "collect"):
+            raise ConfigurationError(f"on_error is 'raise' or 'collect': got {on_error!r}")
+        report = await self._push_many(paths, on_conflict)
+        if on_error == "raise":
+            report.raise_for_errors()
+        return report
 
     # -- managing
 
@@ -754,6 +824,43 @@ class AsyncCatalog:
             lambda: _lockfile.load(_lock_path(directory, None), known), abandon_on_cancel=True
         )
         return Locked(self._resolver, lock)
+
+    async def _push_many(
+        self, paths: Mapping[str, str | os.PathLike[str]], on_conflict: Literal["raise", "overwrite"]
+    ) -> PushReport:
+        if on_conflict not in ("raise", "overwrite"):
+            raise ConfigurationError(f"on_conflict is 'raise' or 'overwrite': got {on_conflict!r}")
+        files = [(dataset, os.fspath(paths[dataset.name])) for dataset in self._chosen(paths)]
+        operation, began = next(_operations), time.perf_counter()
+        pushing: Pushing | None = None
+        is_complete = False
+        self._notify(OperationStarted(operation=operation, datasets=len(files), kind="push"))
+        try:
+            requests = await self._requests(operation, self._notify)
+            pushing = Pushing(self._resolver, self._cache, requests, (await self._open()).locks, on_conflict)
+            await pushing.run(files)
+            is_complete = True
+        finally:
+            seconds = time.perf_counter() - began
+            self._notify(
+                OperationFinished(
+                    operation=operation,
+                    seconds=seconds,
+                    finished=0 if pushing is None else len(pushing.results),
+                    failed=0 if pushing is None else len(pushing.errors),
+                    bytes_downloaded=0,
+                    is_cancelled=not is_complete,
+                    bytes_uploaded=0 if pushing is None else pushing.bytes_uploaded,
+                )
+            )
+        names = [dataset.name for dataset, _ in files]
+        return PushReport(
+            results={name: pushing.results[name] for name in names if name in pushing.results},
+            errors={name: pushing.errors[name] for name in names if name in pushing.errors},
+            requests=requests.sent,
+            seconds=seconds,
+            bytes_uploaded=pushing.bytes_uploaded,
+        )
 
     async def _look(
         self, dataset: Dataset, selection: Selection, requests: Requests, ahead: Lookahead

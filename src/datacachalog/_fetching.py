@@ -171,7 +171,7 @@ class Fetching:
                 self.files[dataset.name] = files
                 if dataset.name not in self._told:
                     notify(DatasetFinished(operation=operation, dataset=dataset.name))
-            except Exception as error:  # noqa: BLE001  # whatever one dataset fails with must stop no other
+            except Exception as error:  # noqa: BLE001  # what is fetched of the others needs no second download
                 self.errors[dataset.name] = error
                 notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ._digests import parse_digest
-from ._errors import ConfigurationError, FetchAllError, MultiFileDatasetError, redact_uri
+from ._errors import ConfigurationError, FetchAllError, MultiFileDatasetError, PushAllError, redact_uri
 
 FetchAction = Literal["downloaded", "revalidated", "cached", "stale"]
 """What a fetch did: brought new bytes; asked and was told that the cached copy is fresh; did not have to ask; could not
@@ -278,8 +278,37 @@ class FetchResult(os.PathLike[str]):
         return str(self.path)
 
 
+_Result = TypeVar("_Result")
+
+
+class _Report(Mapping[str, _Result]):
+    """What became of all datasets of an operation. One that failed raises its error when it is asked for."""
+
+    __slots__ = ()
+    results: Mapping[str, _Result]
+    errors: Mapping[str, Exception]
+
+    def __getitem__(self, name: str) -> _Result:
+        if name not in self.results and name in self.errors:
+            raise self.errors[name]
+        return self.results[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.results
+
+    def _failures_text(self) -> str:
+        names = ", ".join(repr(name) for name in list(self.errors)[:5]) + (", …" if len(self.errors) > 5 else "")
+        return f"{len(self.errors)} of {len(self.errors) + len(self.results)} datasets failed ({names})"
+
+
 @dataclass(frozen=True, slots=True)
-class FetchReport(Mapping[str, FetchResult]):
+class FetchReport(_Report[FetchResult]):
     """What became of all datasets of a `fetch_all`: a mapping from name to result, in the order of the catalog.
 
     Args:
@@ -306,24 +335,35 @@ class FetchReport(Mapping[str, FetchResult]):
             FetchAllError: with every error, and this report as `.report`.
         """
         if self.errors:
-            names = ", ".join(repr(name) for name in list(self.errors)[:5]) + (", …" if len(self.errors) > 5 else "")
-            total = len(self.errors) + len(self.results)
-            text = f"{len(self.errors)} of {total} datasets failed ({names})"
-            raise FetchAllError(text, list(self.errors.values()), self)
+            raise FetchAllError(self._failures_text(), list(self.errors.values()), self)
 
-    def __getitem__(self, name: str) -> FetchResult:
-        if name not in self.results and name in self.errors:
-            raise self.errors[name]
-        return self.results[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.results)
+@dataclass(frozen=True, slots=True)
+class PushReport(_Report[FileMetadata]):
+    """What became of all files of a `push_all`: a mapping from name to what was written, in the order of the catalog.
 
-    def __len__(self) -> int:
-        return len(self.results)
+    Args:
+        results: what is written.
+        errors: what is not: name → exception.
+        requests: how many requests were sent to the remote, repeated ones included.
+        seconds: from the call to its return.
+        bytes_uploaded: body bytes that the remote has acknowledged.
+    """
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.results
+    results: Mapping[str, FileMetadata]
+    errors: Mapping[str, Exception]
+    requests: int
+    seconds: float
+    bytes_uploaded: int
+
+    def raise_for_errors(self) -> None:
+        """Raise a `PushAllError` if a file was not written.
+
+        Raises:
+            PushAllError: with every error, and this report as `.report`.
+        """
+        if self.errors:
+            raise PushAllError(self._failures_text(), list(self.errors.values()), self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from ._catalog import AsyncCatalog, stale_texts
 from ._config import CatalogConfig
 from ._errors import StaleDataWarning
 from ._loop_thread import LoopThread
-from ._models import CacheInfo, Dataset, DatasetStatus, FetchReport, ObjectVersion, Plan
+from ._models import CacheInfo, Dataset, DatasetStatus, FetchReport, FileMetadata, ObjectVersion, Plan, PushReport
 from .ports import CachePort, StoragePort
 from .progress import ProgressOption
 
@@ -312,6 +312,63 @@ class Catalog:
             CacheError: a file can't be read.
         """
         return self._run(lambda core: core.verify(names))
+
+    def push(
+        self,
+        name: str,
+        local_path: str | os.PathLike[str],
+        *,
+        on_conflict: Literal["raise", "overwrite"] = "raise",
+    ) -> FileMetadata:
+        """Write a local file to the remote as the dataset's one object, in one step.
+
+        What is there must be what is cached of it; nothing, if nothing is cached. The file is copied to the cache as
+        the version that it has become, so the next fetch downloads nothing; the file itself stays yours. Cancelled,
+        it drops the parts that were sent, and the remote keeps what it had, unless the last request was on its way.
+
+        Args:
+            name: the dataset.
+            local_path: the file. It may not change meanwhile.
+            on_conflict: `"raise"` raises if somebody else has written; `"overwrite"` doesn't ask.
+
+        Returns:
+            What the remote said of what was written; `last_modified` is None where it didn't say.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset: give the file a dataset of its own.
+            ObjectNotFoundError: there is no such file, or no such bucket to write to.
+            ConfigurationError: a directory or a special file; or a storage that can't be written.
+            IntegrityError: the file is not what the dataset's checksum pins.
+            PushConflictError: the remote has something else than what is cached.
+            TransferError: the file changed while it was sent; nothing was written.
+            StorageError: the remote refused, or did not answer.
+            CacheError: the cache can't be written.
+        """
+        return self._run(lambda core: core.push(name, local_path, on_conflict=on_conflict))
+
+    def push_all(
+        self,
+        paths: Mapping[str, str | os.PathLike[str]],
+        *,
+        on_conflict: Literal["raise", "overwrite"] = "raise",
+        on_error: Literal["raise", "collect"] = "raise",
+    ) -> PushReport:
+        """Push many files at once, with one progress display.
+
+        A file that fails stops no other: all others are finished first.
+
+        Args:
+            paths: name → local file.
+            on_conflict: as in `push`.
+            on_error: `"raise"` raises a `PushAllError` that carries the report; `"collect"` returns the report, whose
+                `.errors` has the failures.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog; nothing was pushed.
+            PushAllError: some files were not written.
+        """
+        return self._run(lambda core: core.push_all(paths, on_conflict=on_conflict, on_error=on_error))
 
     def cache_info(self) -> CacheInfo:
         """Tell what the cache holds, in bytes and files; nothing is asked of the remote.

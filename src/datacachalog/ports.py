@@ -251,6 +251,122 @@ class StoragePort(Protocol):
         ...
 
 
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+class Content(Protocol):
+    """Bytes that are to be written. They don't change, and may be read more than once."""
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        ...
+
+    @property
+    def crc(self) -> str:
+        """Their CRC64NVME, as in `Dataset.checksum`."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Give them from the beginning."""
+        ...
+
+    async def digest(self, algorithm: str) -> str:
+        """Read them and give another digest of theirs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteRequest:
+    """One object to be written.
+
+    Args:
+        uri: the object.
+        content_type: its media type.
+        if_match: the version that must still be there.
+        must_be_new: nothing may be there.
+    """
+
+    uri: str
+    content_type: str
+    if_match: str | None = None
+    must_be_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The object is written.
+
+    Args:
+        metadata: what the answer says of the version that it is now: no `last_modified` where it says none, and no
+            `etag` either where the store is as silent as that. `checksum` is what the store computed.
+    """
+
+    metadata: FileMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRefused:
+    """Nothing is written: something else is there than the request demands, or is being written (412, 409)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionsUnsupported:
+    """Nothing is written: the store says that it doesn't know `if_match` or `must_be_new` (501)."""
+
+
+WriteOutcome: TypeAlias = Written | WriteRefused | ConditionsUnsupported
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in parts that was begun."""
+
+    uri: str
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """A part that the store has: `number` counts from 1."""
+
+    number: int
+    size: int
+    etag: str | None
+    crc: str
+
+
+@runtime_checkable
+class WritableSession(Protocol):
+    """A way to the objects on which they can be written, too. The rules are those of `StorageSession`.
+
+    An object is replaced in one step: whoever reads it sees the old version or the new one. What a write is cancelled
+    in may have been written all the same.
+    """
+
+    async def write(self, request: WriteRequest, content: Content) -> WriteOutcome:
+        """Write an object in one piece."""
+        ...
+
+    async def begin_upload(self, request: WriteRequest) -> Upload:
+        """Begin to write an object in parts. Its conditions are for the end."""
+        ...
+
+    async def write_part(self, upload: Upload, number: int, start: int, content: Content) -> UploadedPart:
+        """Write the part of that number, from 1, whose first byte is the object's byte `start`; or write it again."""
+        ...
+
+    async def complete_upload(
+        self, upload: Upload, request: WriteRequest, parts: Sequence[UploadedPart], crc: str
+    ) -> WriteOutcome:
+        """Make the object of its parts, in order; `crc` is that of the whole. One that is refused stays open."""
+        ...
+
+    async def abort_upload(self, upload: Upload) -> None:
+        """Drop the parts. An upload that isn't there any more is no error."""
+        ...
+
+
 # -- cache ------------------------------------------------------------------------------------------------------------
 
 
@@ -331,6 +447,31 @@ class PartWriter(Protocol):
         ...
 
 
+class LocalFileChangedError(Exception):
+    """Raised by `SnapshotsPort.snapshot` for a file that changes while it is copied. Never reaches a caller."""
+
+
+class Snapshot(Protocol):
+    """A private copy of a local file, as it was at one moment. What is published of it are these very bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Read bytes `start` (inclusive) to `stop` (exclusive)."""
+        ...
+
+    async def digest(self, algorithm: str, start: int, stop: int) -> str:
+        """Read these bytes and give their digest."""
+        ...
+
+    async def is_current(self) -> bool:
+        """Whether the file, as far as its size, time and inode tell, still is what was copied."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """Bytes that are right. Only `_pipeline.verify` makes them, and `CachePort.publish` takes nothing else.
@@ -338,7 +479,7 @@ class Verified:
     Args:
         key: what they are the copy of.
         metadata: the remote version that they are.
-        content: in memory, or staged on disk.
+        content: in memory, staged on disk, or a copy of a local file.
         digest: theirs.
         verified_by: what they were compared with; None means: only their length.
         pin: the dataset's own digest that they were compared with, if it has one.
@@ -346,7 +487,7 @@ class Verified:
 
     key: CacheKey
     metadata: FileMetadata
-    content: tuple[bytes, ...] | Staging
+    content: tuple[bytes, ...] | Staging | Snapshot
     digest: str
     verified_by: str | None
     pin: str | None = None
@@ -397,6 +538,18 @@ class CacheInventory(Protocol):
 
     async def is_intact(self, entry: CacheEntry) -> bool:
         """Read a file and compare it with the digest that it was published with."""
+        ...
+
+
+@runtime_checkable
+class SnapshotsPort(Protocol):
+    """A cache that can take a local file over, to publish what was pushed."""
+
+    def snapshot(self, path: str) -> AbstractAsyncContextManager[Snapshot]:
+        """Copy a local file, without its bytes where the file system can; removed at the end unless it is published.
+
+        Raises `LocalFileChangedError` if the file changes meanwhile.
+        """
         ...
 
 

@@ -50,13 +50,19 @@ from datacachalog.testing import (
     WeakEtag,
     WrongContentRange,
 )
-from datacachalog.testing.contracts import Delete, PicklableStorageContract, Seed, SeekableListingContract
+from datacachalog.testing.contracts import (
+    Delete,
+    PicklableStorageContract,
+    Seed,
+    SeekableListingContract,
+    WritableStorageContract,
+)
 
 SECRET = "wJalrXUtnFEMI-never-to-be-seen"
 _COUNTER = itertools.count()
 
 
-class TestS3StorageOnFaultServer(PicklableStorageContract, SeekableListingContract):
+class TestS3StorageOnFaultServer(PicklableStorageContract, SeekableListingContract, WritableStorageContract):
     """Against the project's own server."""
 
     awkward_keys = (
@@ -96,8 +102,10 @@ class TestS3StorageByTheClient(TestS3StorageOnFaultServer):
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
-class TestS3StorageOnMoto(PicklableStorageContract, SeekableListingContract):
+class TestS3StorageOnMoto(PicklableStorageContract, SeekableListingContract, WritableStorageContract):
     """Against moto, an implementation that isn't ours."""
+
+    heeds_if_match_of_parts = False
 
     @pytest.fixture
     def bucket(self, moto_client: Any) -> Iterator[str]:

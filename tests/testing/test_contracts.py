@@ -17,10 +17,11 @@ from datacachalog.testing.contracts import (
     SeekableListingContract,
     StorageContract,
     VersionedStorageContract,
+    WritableStorageContract,
 )
 
 
-class TestMemoryStorage(SeekableListingContract):
+class TestMemoryStorage(SeekableListingContract, WritableStorageContract):
     listed_count = 9
 
     @pytest.fixture
@@ -43,7 +44,7 @@ class TestMemoryStorage(SeekableListingContract):
         return delete
 
 
-class TestFaultyStorageWithoutFaults(SeekableListingContract):
+class TestFaultyStorageWithoutFaults(SeekableListingContract, WritableStorageContract):
     @pytest.fixture
     def memory(self):
         return MemoryStorage(is_versioned=True)

@@ -513,3 +513,31 @@ def test_small_parts_for_tests_that_need_many():
     with FaultServer(min_part_bytes=1) as server:
         etag = server.put("bucket", "k", b"12345", part_bytes=2).etag
         assert (b"12345", True) == (server.get("bucket", "k"), etag.endswith("-3"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [({"ChecksumCRC64NVME": "AAAAAAAAAAA="}, "BadDigest"), ({"MpuObjectSize": 1}, "InvalidRequest")],
+)
+def test_completion_that_expects_another_object_is_refused(s3, wrong, code):
+    """Its checksum, or its size."""
+    upload = _upload(s3, _DATA, ChecksumAlgorithm="CRC64NVME")
+    with pytest.raises(ClientError, match=code):
+        s3.complete_multipart_upload(**upload, **wrong)
+
+
+def test_completion_tells_the_kind_of_its_checksum(s3):
+    """Of the whole object, where it is that."""
+    answer = s3.complete_multipart_upload(**_upload(s3, _DATA, ChecksumAlgorithm="CRC64NVME"))
+    assert answer["ChecksumType"] == "FULL_OBJECT"
+
+
+@pytest.mark.parametrize("conditions", [{"IfMatch": '"other"'}, {"IfNoneMatch": "*"}])
+def test_a_store_may_ignore_the_conditions_of_writes(conditions):
+    """As some do that speak S3 otherwise."""
+    with FaultServer(heeds_write_conditions=False) as server:
+        server.put("bucket", "k", b"old")
+        s3 = boto3.client("s3", endpoint_url=server.endpoint_url)
+        s3.put_object(Bucket="bucket", Key="k", Body=b"new", **conditions)
+        s3.close()
+        assert server.get("bucket", "k") == b"new"

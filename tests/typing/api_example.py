@@ -21,11 +21,14 @@ from datacachalog import (
     FetchReport,
     FetchResult,
     FileCache,
+    FileMetadata,
     FilesystemStorage,
     Freshness,
     ObjectVersion,
     Observer,
     Plan,
+    PushAllError,
+    PushReport,
     Reader,
     RouterStorage,
     S3Storage,
@@ -73,6 +76,13 @@ def blocking() -> None:
         assert_type(catalog.load("customers", reader, columns=["id"]), Any)
         assert_type(catalog.is_stale("customers"), bool)
         assert_type(catalog.status(), list[DatasetStatus])
+        assert_type(catalog.push("customers", Path("new.parquet"), on_conflict="overwrite"), FileMetadata)
+        try:
+            pushed = catalog.push_all({"customers": "new.parquet"})
+        except PushAllError as error:
+            pushed = error.report
+        assert_type(pushed, PushReport)
+        assert_type(pushed["customers"], FileMetadata)
         assert_type(catalog.invalidate("customers"), int)
         assert_type(catalog.cache_info(), CacheInfo)
         assert_type(catalog.evict(max_bytes=10**9), int)
@@ -105,6 +115,8 @@ async def awaited() -> None:
         assert_type(await catalog.fetch_all(["orders"], on_error="collect"), FetchReport)
         assert_type(await catalog.plan(), Plan)
         assert_type(await catalog.is_stale("customers"), bool)
+        assert_type(await catalog.push("customers", "new.parquet"), FileMetadata)
+        assert_type(await catalog.push_all({"customers": "new.parquet"}, on_error="collect"), PushReport)
         assert_type(await catalog.status(["orders"]), list[DatasetStatus])
         assert_type(await catalog.invalidate("customers"), int)
         assert_type(await catalog.cache_info(), CacheInfo)

@@ -10,7 +10,13 @@ import anyio
 
 from .._chance import chance
 from .._config import CatalogConfig
-from .._errors import StorageUnreachableError, ThrottledError, VersioningNotSupportedError
+from .._errors import (
+    ConfigurationError,
+    StorageUnreachableError,
+    ThrottledError,
+    VersioningNotSupportedError,
+    redact_uri,
+)
 from .._events import RequestRetried
 from .._models import FileMetadata
 from ..ports import (
@@ -22,6 +28,7 @@ from ..ports import (
     StorageSession,
     VersionedSession,
     VersionPage,
+    WritableSession,
 )
 
 _FIRST_DELAY_SECONDS = 0.2
@@ -116,6 +123,22 @@ class Requests:
         async with self._limiter:
             self.sent += 1
             return await self._session.list_after(prefix, start_after, limit)
+
+    def writer(self, uri: str) -> WritableSession:
+        """Give the way to write; what is asked of it is to be sent with `send`.
+
+        Raises:
+            ConfigurationError: the storage can only be read.
+        """
+        if not isinstance(self._session, WritableSession):
+            raise ConfigurationError(f"{redact_uri(uri)} can't be written: its storage can only be read")
+        return self._session
+
+    async def send(self, once: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Send a request, once. It takes its place in the budget until it is answered."""
+        async with self._limiter:
+            self.sent += 1
+            return await once()
 
     async def retried(
         self,

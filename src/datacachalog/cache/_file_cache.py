@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from .._chance import chance
@@ -52,6 +53,7 @@ from ._partials import Partial, begin, in_progress, missing_range, resumable
 from ._processes import tag
 from ._reads import read_in_thread
 from ._removal import Ground, is_as_published, remove_entry
+from ._snapshots import Copying, LocalCopy
 from ._staging import StagedFile
 from ._usage import Usage, usage_of
 
@@ -133,6 +135,26 @@ class FileCache:
             raise
         finally:
             await _in_own_thread(lambda: _leave(staged, is_useful=is_useful))
+
+    @asynccontextmanager
+    async def snapshot(self, path: str) -> AsyncIterator[LocalCopy]:
+        """Copy a local file, without its bytes where the file system can; removed at the end unless it is published.
+
+        Raises:
+            LocalFileChangedError: it can't be read any more, or is being written to.
+            CacheFullError: no space left.
+            CacheError: the cache directory can't be written.
+        """
+        with cache_failures(str(self.cache_dir)):
+            copying = await _in_own_thread(lambda: self._begin_copy(path), undo=Copying.discard)
+        try:
+            with cache_failures(str(self.cache_dir)):
+                while await _in_own_thread(copying.step):
+                    await anyio.lowlevel.checkpoint_if_cancelled()
+                copy = await _in_own_thread(copying.end)
+            yield copy
+        finally:
+            await _in_own_thread(copying.discard)
 
     async def publish(self, verified: Verified) -> CacheEntry:
         """Put the bytes in their place, in one step that a reader sees whole or not at all.
@@ -395,6 +417,9 @@ class FileCache:
                 raise OSError(errno.ENOSPC, text, str(self.cache_dir))
             return partial
 
+    def _begin_copy(self, path: str) -> Copying:
+        return Copying(path, self._create_temporary())
+
     def _claim(self, key: CacheKey) -> Claim | Busy:
         partials = self._data_path(_PARTIAL)
         try:
@@ -479,26 +504,29 @@ class FileCache:
                 mtime_ns = _stamp(file, size)
                 file.close()
                 yield str(file.name), mtime_ns
-        elif isinstance(content, StagedFile):
+        elif isinstance(content, StagedFile | LocalCopy):
             with FileIO(content.path, "r+b", opener=_disk.open_in_place) as file:
                 _disk.flush(file)
                 mtime_ns = _stamp(file, size)
             yield content.path, mtime_ns
         else:
-            raise TypeError(f"a FileCache publishes what it staged itself, not {type(content).__name__}")
+            raise TypeError(f"a FileCache publishes what it staged or copied itself, not {type(content).__name__}")
 
     @contextmanager
     def _new_file(self) -> Iterator[FileIO]:
         """Make a file of a new name, open for writing, which is to be renamed; it is removed if that fails."""
-        # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
-        name = f"{tag()}.{chance.getrandbits(64):016x}.tmp"  # no secret
-        with _disk.create(f"{self._directory(_TEMPORARY)}{os.sep}{name}") as file:
+        with self._create_temporary() as file:
             try:
                 yield file
             except BaseException:
                 file.close()
                 _disk.remove_file(str(file.name))
                 raise
+
+    def _create_temporary(self) -> FileIO:
+        # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
+        name = f"{tag()}.{chance.getrandbits(64):016x}.tmp"  # no secret
+        return _disk.create(f"{self._directory(_TEMPORARY)}{os.sep}{name}")
 
     def _touch(self, entry: CacheEntry) -> None:
         place = entry.path.relative_to(self.cache_dir).as_posix()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from .._config import CatalogConfig
-from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError
+from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError, redact_uri
 from .._models import FileMetadata
 from .._sources import SCHEME
 from ..ports import (
+    Content,
     ListPage,
     ReadOutcome,
     ReadRequest,
@@ -19,8 +20,13 @@ from ..ports import (
     StorageSession,
     ThreadedReads,
     ThreadedSession,
+    Upload,
+    UploadedPart,
     VersionedSession,
     VersionPage,
+    WritableSession,
+    WriteOutcome,
+    WriteRequest,
 )
 from ._filesystem import FilesystemStorage
 from ._s3 import S3Storage
@@ -106,6 +112,34 @@ class RouterSession:
         if not isinstance(session, VersionedSession):
             raise VersioningNotSupportedError(prefix, "the storage of this scheme keeps no versions")
         return await session.version_page(prefix, after=after, token=token)
+
+    async def write(self, request: WriteRequest, content: Content) -> WriteOutcome:
+        """Have the storage of the scheme write an object."""
+        return await self._writer(request.uri).write(request, content)
+
+    async def begin_upload(self, request: WriteRequest) -> Upload:
+        """Have the storage of the scheme begin an upload in parts."""
+        return await self._writer(request.uri).begin_upload(request)
+
+    async def write_part(self, upload: Upload, number: int, start: int, content: Content) -> UploadedPart:
+        """Have the storage of the scheme write a part."""
+        return await self._writer(upload.uri).write_part(upload, number, start, content)
+
+    async def complete_upload(
+        self, upload: Upload, request: WriteRequest, parts: Sequence[UploadedPart], crc: str
+    ) -> WriteOutcome:
+        """Have the storage of the scheme complete an upload."""
+        return await self._writer(upload.uri).complete_upload(upload, request, parts, crc)
+
+    async def abort_upload(self, upload: Upload) -> None:
+        """Have the storage of the scheme drop an upload."""
+        await self._writer(upload.uri).abort_upload(upload)
+
+    def _writer(self, uri: str) -> WritableSession:
+        session = self._of(uri)
+        if not isinstance(session, WritableSession):
+            raise ConfigurationError(f"{redact_uri(uri)} can't be written: its storage can only be read")
+        return session
 
     def _of(self, uri: str) -> StorageSession:
         scheme = _scheme_of(uri)

@@ -44,7 +44,8 @@ from ._s3_failures import cause_of, error_of_answer, s3_failures, text_of
 from ._s3_listing import parse_list_page
 from ._s3_settings import certain_settings
 from ._s3_versions import ORDER_NOTES, markers, note_order, version_page
-from ._s3_wire import ThreadedWire, Wire, error_fields, error_fields_here
+from ._s3_wire import ThreadedWire, Wire, answer_fields, error_fields, error_fields_here
+from ._s3_writing import S3Writing
 
 _CHECKSUM_FIELDS = {
     "ChecksumCRC64NVME": "crc64nvme",
@@ -59,21 +60,12 @@ _HEADER_OF_ARGUMENT = {
     "IfNoneMatch": "if-none-match",
     "RequestPayer": "x-amz-request-payer",
 }
-_FIELD_OF_HEADER = {
-    "content-range": "ContentRange",
-    "etag": "ETag",
-    "x-amz-version-id": "VersionId",
-    "x-amz-checksum-type": "ChecksumType",
-    "x-amz-checksum-crc64nvme": "ChecksumCRC64NVME",
-    "x-amz-checksum-crc32c": "ChecksumCRC32C",
-    "x-amz-checksum-crc32": "ChecksumCRC32",
-    "x-amz-checksum-sha256": "ChecksumSHA256",
-    "x-amz-checksum-sha1": "ChecksumSHA1",
-    "x-amz-server-side-encryption": "ServerSideEncryption",
-    "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
-}
 _LISTING_BODY = "datacachalog listing"
 _INLINE_LISTING_BYTES = 64 * 1024  # a millisecond's work, which takes less time than handing it to a thread
+_KEY_OF_THE_CUSTOMER = frozenset({"SSECustomerAlgorithm", "SSECustomerKey"})
+_ENCRYPTION_OF_NEW_OBJECTS = frozenset(
+    {"ServerSideEncryption", "SSEKMSKeyId", "SSEKMSEncryptionContext", "BucketKeyEnabled"}
+)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _LONG_BYTES = 1024 * 1024  # a thread of its own costs as much as a tenth of that on the event loop
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
@@ -100,7 +92,9 @@ class S3Storage:
         session: an `aiobotocore.session.AioSession` to take credentials and configuration from; not with `profile`.
         requester_pays: accept the costs of reading a requester-pays bucket.
         server_side_encryption: S3's own argument names and values for encrypted objects. Reading needs some only for
-            keys that the customer keeps: `{"SSECustomerAlgorithm": "AES256", "SSECustomerKey": …}`.
+            keys that the customer keeps: `{"SSECustomerAlgorithm": "AES256", "SSECustomerKey": …}`. What is pushed is
+            encrypted with that key, or as the others say: `{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": …}`
+            (also `SSEKMSEncryptionContext`, `BucketKeyEnabled`). None means as the bucket says.
         addressing_style: `"path"` (`host/bucket/key`), `"virtual"` (`bucket.host/key`) or `"auto"`.
 
     Raises:
@@ -113,7 +107,7 @@ class S3Storage:
     anonymous: bool = field(default=False, kw_only=True)
     session: Any = field(default=None, kw_only=True, repr=False)
     requester_pays: bool = field(default=False, kw_only=True)
-    server_side_encryption: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False)
+    server_side_encryption: Mapping[str, Any] | None = field(default=None, kw_only=True, repr=False)
     addressing_style: Literal["auto", "path", "virtual"] = field(default="auto", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -125,11 +119,16 @@ class S3Storage:
             raise ConfigurationError("endpoint_url takes no user and password: S3 knows access keys only")
         if self.addressing_style not in ("auto", "path", "virtual"):
             raise ConfigurationError(f"addressing_style is 'auto', 'path' or 'virtual': got {self.addressing_style!r}")
-        unknown = set(self.server_side_encryption or {}) - {"SSECustomerAlgorithm", "SSECustomerKey"}
+        unknown = set(self.server_side_encryption or {}) - _KEY_OF_THE_CUSTOMER - _ENCRYPTION_OF_NEW_OBJECTS
         if unknown:
-            raise ConfigurationError(
-                f"server_side_encryption takes SSECustomerAlgorithm and SSECustomerKey: got {min(unknown)!r}"
-            )
+            known = ", ".join(sorted(_KEY_OF_THE_CUSTOMER | _ENCRYPTION_OF_NEW_OBJECTS))
+            raise ConfigurationError(f"server_side_encryption takes {known}: got {min(unknown)!r}")
+
+    @property
+    def key_of_the_customer(self) -> Mapping[str, Any]:
+        """What is sent with every request for an object that is encrypted with the customer's key."""
+        settings = self.server_side_encryption or {}
+        return {name: value for name, value in settings.items() if name in _KEY_OF_THE_CUSTOMER}
 
     @asynccontextmanager
     async def connect(self, config: CatalogConfig) -> AsyncIterator[S3Session]:
@@ -142,7 +141,7 @@ class S3Storage:
             wire.close()
 
 
-class S3Session:
+class S3Session(S3Writing):
     """An open way to S3, on one event loop; its client is made at the first request."""
 
     def __init__(self, storage: S3Storage, config: CatalogConfig, stack: AsyncExitStack, wire: Wire) -> None:
@@ -220,7 +219,7 @@ class S3Session:
             CredentialsError: none to be had.
         """
         bucket, _ = split_s3_uri(uri)
-        if self._storage.server_side_encryption:
+        if self._storage.key_of_the_customer:
             return None
         with s3_failures(uri):
             if not self._is_begun:
@@ -330,18 +329,21 @@ class S3Session:
         bucket, key = split_s3_uri(uri)
         if not key:
             raise InvalidSourceError(uri, "it names a bucket and no key; end it with '/' to mean all its files")
-        arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, **(self._storage.server_side_encryption or {})}
+        arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, **self._storage.key_of_the_customer}
         if version_id is not None:
             arguments["VersionId"] = version_id
         if self._storage.requester_pays:
             arguments["RequestPayer"] = "requester"
         return arguments
 
+    def _metadata(self, answer: Mapping[str, Any], size: int) -> FileMetadata:
+        return _metadata(answer, size=size, is_whole=True)
+
     async def _send(
         self, method: str, arguments: Mapping[str, Any], *, is_long: bool = False
     ) -> Answer | BulkAnswer | None:
         """Send a request the short way; None if it is for the client to send."""
-        if self._storage.server_side_encryption:
+        if self._storage.key_of_the_customer:
             return None
         if not self._is_begun:
             await self._begin()
@@ -407,10 +409,20 @@ class S3Session:
             with forks_held_back():
                 import botocore
                 from aiobotocore.config import AioConfig
+                from aiobotocore.httpsession import AIOHTTPSession
                 from aiobotocore.session import AioSession
                 from botocore.utils import get_environ_proxies
 
                 from ._s3_credentials import SessionCredentials, found_anew
+
+            http_sessions: list[Any] = []
+
+            class HttpSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
+                """The client's own HTTP session, which bodies are to be sent through too."""
+
+                def __init__(self, *args: Any, **kwargs: Any) -> None:
+                    super().__init__(*args, **kwargs)
+                    http_sessions.append(self)
 
             storage, config = self._storage, self._config
             session = storage.session or AioSession(profile=storage.profile)
@@ -422,6 +434,7 @@ class S3Session:
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 user_agent_extra="datacachalog",
+                http_session_cls=HttpSession,
                 s3={"addressing_style": storage.addressing_style},
                 **({"signature_version": botocore.UNSIGNED} if storage.anonymous else {}),
             )
@@ -441,7 +454,7 @@ class S3Session:
                     # A certificate of the client's own is another thing that only the client presents.
                     return own.client_cert or (get_environ_proxies(url) if own.proxies is None else own.proxies)
 
-                return client, credentials, ca_bundle, proxies_of
+                return client, credentials, ca_bundle, proxies_of, http_sessions[-1]
 
             async def find() -> Any:
                 if storage.session is not None:
@@ -622,8 +635,8 @@ async def _pumped(uri: str, sent: BulkAnswer) -> AsyncIterator[bytes]:
 
 
 def _fields(headers: Mapping[str, str]) -> dict[str, Any]:
-    """Give the answer's headers by botocore's names for them."""
-    fields: dict[str, Any] = {field: headers[header] for header, field in _FIELD_OF_HEADER.items() if header in headers}
+    """Give the answer's headers by botocore's names for them, with its length and time."""
+    fields = answer_fields(headers)
     fields["ContentLength"] = int(headers["content-length"])
     if "last-modified" in headers:
         fields["LastModified"] = _http_date(headers["last-modified"])

@@ -144,13 +144,16 @@ def _botocores_failure(uri: str, error: Exception, version_id: str | None) -> Da
             return None
 
 
-def error_of_answer(uri: str, answer: Mapping[str, Any], version_id: str | None = None) -> DatacachalogError:
+def error_of_answer(
+    uri: str, answer: Mapping[str, Any], version_id: str | None = None, *, doing: str = "read"
+) -> DatacachalogError:
     """Give the error that an answer of S3 means. A HEAD has no body: there the code is the status.
 
     Args:
         uri: the object that was asked for.
         answer: as botocore's errors have it.
         version_id: which version of it, if it was one.
+        doing: what was to be done with it.
     """
     code = str(answer.get("Error", {}).get("Code", ""))
     metadata = answer.get("ResponseMetadata", {})
@@ -174,7 +177,7 @@ def error_of_answer(uri: str, answer: Mapping[str, Any], version_id: str | None 
     if code in _THROTTLED or status == 429:
         return ThrottledError(uri, cause, hint="lower max_concurrency", retry_after_seconds=retry_after_seconds)
     if status == 403:
-        denied = "the credentials in use may not read it"
+        denied = f"the credentials in use may not {doing} it"
         if version_id is not None:
             denied += ": a version needs s3:GetObjectVersion"
         return AccessDeniedError(uri, cause, hint=hint or denied)

@@ -26,7 +26,7 @@ import anyio.to_thread
 from .._config import CatalogConfig
 from ._bulk import BulkAnswer, BulkConnections, Way
 from ._connections import Answer, Connections
-from ._http1 import Head, Origin
+from ._http1 import Origin
 from ._s3_settings import CertainSettings, tls_context
 from ._sigv4 import Credentials, Signer, encode_path, encode_query
 
@@ -35,6 +35,20 @@ _LEFT_TO_THE_CLIENT = frozenset({301, 302, 307, 308, 400, 401})
 _ERROR_BYTES = 64 * 1024
 _SIGNING_NOTES = "before-sign.s3"
 _USER_AGENT = "datacachalog"
+
+_FIELD_OF_HEADER = {
+    "content-range": "ContentRange",
+    "etag": "ETag",
+    "x-amz-version-id": "VersionId",
+    "x-amz-checksum-type": "ChecksumType",
+    "x-amz-checksum-crc64nvme": "ChecksumCRC64NVME",
+    "x-amz-checksum-crc32c": "ChecksumCRC32C",
+    "x-amz-checksum-crc32": "ChecksumCRC32",
+    "x-amz-checksum-sha256": "ChecksumSHA256",
+    "x-amz-checksum-sha1": "ChecksumSHA1",
+    "x-amz-server-side-encryption": "ServerSideEncryption",
+    "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
+}
 
 CredentialsSource = Callable[[], Awaitable[Credentials | None]]
 
@@ -70,6 +84,25 @@ class _Route:
         if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
             raise ValueError("a header of the request would be two")
         return text.encode("latin-1")
+
+
+@dataclass(slots=True)
+class _Request:
+    """What aiobotocore's HTTP session looks at of a request."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: Any
+    stream_output: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BodyAnswer:
+    """What came back of a request with a body: the status, and the fields by botocore's names."""
+
+    status: int
+    fields: Mapping[str, Any]
 
 
 class ThreadedWire:
@@ -109,6 +142,7 @@ class Wire:
         self._certain: CertainSettings | None = None
         self._credentials: CredentialsSource | None = None
         self._signs_with: Any = None
+        self._http_session: Any = None
         self._proxies_of: Callable[[str], object] = _no_proxies
         self._asked: ContextVar[tuple[str, str] | None] = ContextVar("asked", default=None)
         self._ca_bundle: str | None = None
@@ -131,7 +165,12 @@ class Wire:
         self._certain, self._ca_bundle = settings, settings.ca_bundle
 
     def take_client(
-        self, client: Any, credentials: Any, ca_bundle: str | None, proxies_of: Callable[[str], object]
+        self,
+        client: Any,
+        credentials: Any,
+        ca_bundle: str | None,
+        proxies_of: Callable[[str], object],
+        http_session: Any,
     ) -> None:
         """Go by what a client resolves for its requests from now on.
 
@@ -140,6 +179,7 @@ class Wire:
             credentials: what gives the credentials of the moment, or None for unsigned requests.
             ca_bundle: a file of certificates of the user's own.
             proxies_of: gives the proxies for a URL, if there are any.
+            http_session: what the client sends through, and bodies are to be sent through too.
         """
 
         async def current() -> Credentials | None:
@@ -148,11 +188,9 @@ class Wire:
             frozen = await credentials.get_frozen_credentials()
             return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
-        self._certain, self._routes = None, {}
         self._credentials, self._ca_bundle, self._proxies_of = current, ca_bundle, proxies_of
-        self._signs_with = credentials
-        self._context = None
-        for operation in ("GetObject", "HeadObject"):
+        self._signs_with, self._http_session = credentials, http_session
+        for operation in ("GetObject", "HeadObject", "PutObject", "CreateMultipartUpload"):
             client.meta.events.register(f"{_SIGNING_NOTES}.{operation}", self._note)
 
     def watch(self, bucket: str, key: str) -> None:
@@ -202,6 +240,52 @@ class Wire:
             answer.close()
             return None
         return answer
+
+    def is_signed_over_https(self, bucket: str) -> tuple[bool, bool] | None:
+        """Tell of the short way to a bucket whether requests are signed there, and encrypted; None if there is none."""
+        route = self._routes.get(bucket) or self._certain_route(bucket)
+        return None if route is None else (route.signer is not None, route.origin.is_tls)
+
+    async def send_body(
+        self, bucket: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: Any, payload_hash: str
+    ) -> BodyAnswer | None:
+        """Send a PUT with a body the short way, and take the whole answer; None as in `send`.
+
+        Args:
+            bucket: it.
+            key: it, not encoded.
+            query: its parameters, not encoded.
+            headers: of S3 and of HTTP, in lower case, with the body's length.
+            body: bytes, or an asynchronous iterable of them.
+            payload_hash: what the signature says of the body: its SHA-256 in hexadecimal, or that it is not signed.
+
+        Raises:
+            botocore.exceptions.BotoCoreError: no connection, no answer, no credentials.
+        """
+        route = self._routes.get(bucket) or self._certain_route(bucket)
+        if route is None or self._http_session is None:
+            return None
+        path, arguments = route.path + encode_path(key), encode_query(query)
+        sent: Mapping[str, str] = {**headers, "user-agent": route.user_agent}
+        if route.signer is not None:
+            credentials = await self._current_credentials()
+            if credentials is None:
+                return None
+            sent = route.signer.sign(credentials, "PUT", route.host, path, arguments, sent, payload_hash=payload_hash)
+        url = f"{'https' if route.origin.is_tls else 'http'}://{route.host}{path}"
+        request = _Request("PUT", f"{url}?{arguments}" if arguments else url, sent, body)
+        answer = await self._http_session.send(request)
+        response, status = answer.raw, answer.status_code
+        try:
+            if status in _LEFT_TO_THE_CLIENT:
+                self.forget(bucket)
+                return None
+            said = await response.content.read()
+        finally:
+            response.close()  # gives the connection back if everything was read
+        if status == 200:
+            return BodyAnswer(status, answer_fields(answer.headers))
+        return BodyAnswer(status, _error_fields(status, answer.headers, said))
 
     async def threaded(self, bucket: str) -> ThreadedWire | None:
         """Give the short way to a bucket for worker threads; None if there is none.
@@ -284,19 +368,20 @@ def _route(prefix: str, user_agent: str, signer: Signer | None) -> _Route:
 
 async def error_fields(answer: Answer | BulkAnswer) -> dict[str, Any]:
     """Give an error's answer as botocore's errors carry it."""
-    return _error_fields(answer.head, await answer.read_all(_ERROR_BYTES))
+    head = answer.head
+    return _error_fields(head.status, head.headers, await answer.read_all(_ERROR_BYTES))
 
 
 def error_fields_here(answer: BulkAnswer) -> dict[str, Any]:
     """The same, in this thread."""
     body = bytearray()
     answer.take(lambda piece: body.extend(piece[: _ERROR_BYTES - len(body)]))
-    return _error_fields(answer.head, bytes(body))
+    return _error_fields(answer.head.status, answer.head.headers, bytes(body))
 
 
-def _error_fields(head: Head, body: bytes) -> dict[str, Any]:
+def _error_fields(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     # The code of a HEAD, which has no body, is its status.
-    code, message = str(head.status), ""
+    code, message = str(status), ""
     try:
         root = ET.fromstring(body) if body.strip() else None  # noqa: S314  # expat bounds its entities
     except ET.ParseError:
@@ -305,5 +390,10 @@ def _error_fields(head: Head, body: bytes) -> dict[str, Any]:
         code, message = root.findtext("Code") or code, root.findtext("Message") or ""
     return {
         "Error": {"Code": code, "Message": message},
-        "ResponseMetadata": {"HTTPStatusCode": head.status, "HTTPHeaders": dict(head.headers)},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": dict(headers)},
     }
+
+
+def answer_fields(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Give an answer's headers by botocore's names for them."""
+    return {field: headers[header] for header, field in _FIELD_OF_HEADER.items() if header in headers}

@@ -1,4 +1,4 @@
-"""How is a request without a body signed for S3? By the day's key, which is derived once and used until midnight.
+"""How is a request signed for S3? By the day's key, which is derived once and used until midnight.
 
 Signature Version 4 as S3 wants it: the path is encoded once and not normalised, and every header that is sent is signed
 but those that a proxy may change
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-_NOTHING = hashlib.sha256(b"").hexdigest()
+NO_PAYLOAD = hashlib.sha256(b"").hexdigest()
 _NOT_SIGNED = frozenset({"user-agent", "accept-encoding"})
 
 
@@ -67,6 +67,7 @@ class Signer:
         query: str,
         headers: Mapping[str, str],
         *,
+        payload_hash: str = NO_PAYLOAD,
         at: float | None = None,
     ) -> dict[str, str]:
         """Give the headers to send: the given ones and those of the signature.
@@ -78,17 +79,18 @@ class Signer:
             path: encoded.
             query: encoded and in order; empty for none.
             headers: what is sent, by names in lower case.
+            payload_hash: the SHA-256 of the body, in hexadecimal, or that it is not signed.
             at: when, as POSIX seconds; None means now.
         """
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
         day = now[:8]
-        sent = {**headers, "host": host, "x-amz-content-sha256": _NOTHING, "x-amz-date": now}
+        sent = {**headers, "host": host, "x-amz-content-sha256": payload_hash, "x-amz-date": now}
         if credentials.token is not None:
             sent["x-amz-security-token"] = credentials.token
         names = sorted(name for name in sent if name not in _NOT_SIGNED)
         signed_names = ";".join(names)
         lines = "".join([f"{name}:{' '.join(sent[name].split())}\n" for name in names])
-        canonical = f"{method}\n{path}\n{query}\n{lines}\n{signed_names}\n{_NOTHING}"
+        canonical = f"{method}\n{path}\n{query}\n{lines}\n{signed_names}\n{payload_hash}"
         scope = f"{day}/{self._region}/{self._service}/aws4_request"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{digest}"

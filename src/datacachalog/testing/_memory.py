@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from .._digests import digest_chunks
 from .._errors import ObjectNotFoundError, VersioningNotSupportedError, VersionNotFoundError
 from .._models import NULL_VERSION, FileMetadata, ObjectVersion
 from ..ports import (
+    Content,
     ListedObject,
     ListedVersion,
     ListPage,
@@ -26,8 +27,14 @@ from ..ports import (
     ReadOutcome,
     ReadRequest,
     ReadResponse,
+    Upload,
+    UploadedPart,
     VersionChanged,
     VersionPage,
+    WriteOutcome,
+    WriteRefused,
+    WriteRequest,
+    Written,
 )
 
 
@@ -36,7 +43,8 @@ class StorageRequest:
     """One request that a `MemoryStorage` was sent.
 
     Args:
-        method: `"GET"` is a read, `"LIST"` a listing, of versions too.
+        method: `"GET"` is a read, `"PUT"` a write in one piece; `"BEGIN"`, `"PART"`, `"COMPLETE"` and `"ABORT"` belong
+            to an upload in parts.
         uri: the object; the prefix of a listing.
         start: first byte asked for, inclusive; 0 for what is no read.
         stop: exclusive; None means to the end.
@@ -48,7 +56,7 @@ class StorageRequest:
         after: behind which URI a listing of versions begins.
     """
 
-    method: Literal["GET", "HEAD", "LIST"]
+    method: Literal["GET", "HEAD", "LIST", "PUT", "BEGIN", "PART", "COMPLETE", "ABORT"]
     uri: str
     start: int = 0
     stop: int | None = None
@@ -76,6 +84,25 @@ class _Version:
         return ObjectVersion(self.version_id, self.last_modified, etag, size, is_latest, is_delete_marker=False)
 
 
+def _version_of(
+    data: bytes,
+    *,
+    is_versioned: bool,
+    last_modified: datetime | None = None,
+    has_etag: bool = True,
+    has_checksum: bool = True,
+) -> _Version:
+    written_at = last_modified or datetime.now(UTC)
+    metadata = FileMetadata(
+        etag=hashlib.md5(data, usedforsecurity=False).hexdigest() if has_etag else None,
+        last_modified=written_at,
+        size=len(data),
+        version_id=uuid.uuid4().hex if is_versioned else None,
+        checksum=digest_chunks("crc64nvme", (data,)) if has_checksum else None,
+    )
+    return _Version(data, metadata, metadata.version_id or NULL_VERSION, written_at)
+
+
 class _Objects:
     """The content of a `MemoryStorage`, and the record of its requests: what the storage and its sessions share."""
 
@@ -86,11 +113,46 @@ class _Objects:
         self._lock = threading.RLock()
         self._versions: dict[str, list[_Version]] = {}
         self._requests: list[StorageRequest] = []
+        self._uploads: dict[str, dict[int, bytes]] = {}
 
     def append(self, uri: str, version: _Version) -> None:
         with self._lock:
             kept = self._versions.get(uri, []) if self.is_versioned else []
             self._versions[uri] = [*kept, version]
+
+    def write(self, request: WriteRequest, data: bytes) -> WriteOutcome:
+        with self._lock:
+            try:
+                found = self.find(request.uri, None)[1]
+            except ObjectNotFoundError:
+                found = None
+            etag = None if found is None else found.etag
+            if (request.must_be_new and found is not None) or request.if_match not in (None, etag):
+                return WriteRefused()
+            version = _version_of(data, is_versioned=self.is_versioned)
+            self.append(request.uri, version)
+        assert version.metadata is not None  # noqa: S101  # it is no deletion
+        return Written(version.metadata)
+
+    def begin_upload(self) -> str:
+        with self._lock:
+            upload_id = uuid.uuid4().hex
+            self._uploads[upload_id] = {}
+            return upload_id
+
+    def parts_of(self, upload: Upload) -> dict[int, bytes]:
+        with self._lock:
+            if upload.upload_id not in self._uploads:
+                raise ObjectNotFoundError(upload.uri, "no such upload")
+            return self._uploads[upload.upload_id]
+
+    def end_upload(self, upload: Upload) -> None:
+        with self._lock:
+            self._uploads.pop(upload.upload_id, None)
+
+    def open_uploads(self) -> int:
+        with self._lock:
+            return len(self._uploads)
 
     def delete(self, uri: str, last_modified: datetime) -> None:
         with self._lock:
@@ -198,17 +260,16 @@ class MemoryStorage:
             has_etag: False makes an object without a validator of its own, as some stores do; else it is the MD5.
             has_checksum: False makes an object whose digest the remote doesn't know; else it is the CRC64NVME.
         """
-        data = bytes(data)
-        written_at = last_modified or datetime.now(UTC)
-        metadata = FileMetadata(
-            etag=hashlib.md5(data, usedforsecurity=False).hexdigest() if has_etag else None,
-            last_modified=written_at,
-            size=len(data),
-            version_id=uuid.uuid4().hex if self._objects.is_versioned else None,
-            checksum=digest_chunks("crc64nvme", (data,)) if has_checksum else None,
+        version = _version_of(
+            bytes(data),
+            is_versioned=self._objects.is_versioned,
+            last_modified=last_modified,
+            has_etag=has_etag,
+            has_checksum=has_checksum,
         )
-        self._objects.append(uri, _Version(data, metadata, metadata.version_id or NULL_VERSION, written_at))
-        return metadata
+        self._objects.append(uri, version)
+        assert version.metadata is not None  # noqa: S101  # it is no deletion
+        return version.metadata
 
     def delete(self, uri: str, *, last_modified: datetime | None = None) -> None:
         """Delete an object; in a versioned storage its versions stay. One that isn't there is no error.
@@ -218,6 +279,11 @@ class MemoryStorage:
             last_modified: when the delete marker says that this was, aware; None means now.
         """
         self._objects.delete(uri, last_modified or datetime.now(UTC))
+
+    @property
+    def open_uploads(self) -> int:
+        """How many uploads in parts were neither completed nor aborted."""
+        return self._objects.open_uploads()
 
     @property
     def requests(self) -> list[StorageRequest]:
@@ -313,6 +379,63 @@ class MemorySession:
         self._objects.record(StorageRequest("LIST", prefix, token=token, after=after))
         await checkpoint()
         return self._objects.version_page(prefix, after, token)
+
+    async def write(self, request: WriteRequest, content: Content) -> WriteOutcome:
+        """Write an object in one piece."""
+        self._record("PUT", request)
+        data = b"".join([bytes(chunk) async for chunk in content.chunks()])
+        await checkpoint()
+        return self._objects.write(request, data)
+
+    async def begin_upload(self, request: WriteRequest) -> Upload:
+        """Begin an upload in parts."""
+        self._objects.record(StorageRequest("BEGIN", request.uri))
+        await checkpoint()
+        return Upload(request.uri, self._objects.begin_upload())
+
+    async def write_part(self, upload: Upload, number: int, start: int, content: Content) -> UploadedPart:
+        """Keep a part.
+
+        Raises:
+            ObjectNotFoundError: the upload is gone.
+        """
+        self._objects.record(StorageRequest("PART", upload.uri, start, start + content.size))
+        data = b"".join([bytes(chunk) async for chunk in content.chunks()])
+        await checkpoint()
+        self._objects.parts_of(upload)[number] = data
+        return UploadedPart(number, len(data), hashlib.md5(data, usedforsecurity=False).hexdigest(), content.crc)
+
+    async def complete_upload(
+        self,
+        upload: Upload,
+        request: WriteRequest,
+        parts: Sequence[UploadedPart],
+        crc: str,  # noqa: ARG002  # the port's
+    ) -> WriteOutcome:
+        """Make the object of its parts.
+
+        Raises:
+            ObjectNotFoundError: the upload is gone.
+        """
+        self._record("COMPLETE", request)
+        await checkpoint()
+        kept = self._objects.parts_of(upload)
+        outcome = self._objects.write(request, b"".join(kept[part.number] for part in parts))
+        if isinstance(outcome, Written):
+            self._objects.end_upload(upload)
+        return outcome
+
+    async def abort_upload(self, upload: Upload) -> None:
+        """Drop the parts."""
+        self._objects.record(StorageRequest("ABORT", upload.uri))
+        await checkpoint()
+        self._objects.end_upload(upload)
+
+    def _record(self, method: Literal["PUT", "COMPLETE"], request: WriteRequest) -> None:
+        if_none_match = "*" if request.must_be_new else None
+        self._objects.record(
+            StorageRequest(method, request.uri, if_match=request.if_match, if_none_match=if_none_match)
+        )
 
     async def _chunks(self, data: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
         for position in range(start, stop, self._chunk_bytes):

@@ -118,6 +118,7 @@ class _Exchange:
     is_stalled: bool = False
     finished_at: float | None = None
     is_complete: bool = False
+    is_in_flight: bool = True
 
     def snapshot(self) -> ServedRequest:
         request = self.request
@@ -165,6 +166,7 @@ class FaultServer:
             that doesn't.
         has_checksums_on_ranges: answer a request for a part with the checksum of the whole, which S3 does not.
         min_part_bytes: the least size of a part of an upload that is not its last; S3 says 5 MiB.
+        heeds_write_conditions: refuse a write whose `If-Match` or `If-None-Match` does not hold; some stores do not.
 
     Raises:
         TypeError: a fault that only a `FaultyStorage` can make.
@@ -178,8 +180,13 @@ class FaultServer:
         default_checksum: str | None = "crc64nvme",
         has_checksums_on_ranges: bool = False,
         min_part_bytes: int = 5 * 1024 * 1024,
+        heeds_write_conditions: bool = True,
     ) -> None:
-        self._store = ObjectStore(default_checksum=default_checksum, min_part_bytes=min_part_bytes)
+        self._store = ObjectStore(
+            default_checksum=default_checksum,
+            min_part_bytes=min_part_bytes,
+            heeds_write_conditions=heeds_write_conditions,
+        )
         self._script = FaultScript()
         self._access_key = access_key
         self._expired_keys: frozenset[str] = frozenset()
@@ -465,8 +472,8 @@ class FaultServer:
         finally:
             with self._changed:
                 exchange.finished_at = time.monotonic()
-                self._in_flight -= 1
                 self._changed.notify_all()
+            self._end_flight(exchange)
         if request.headers.get("connection", "").lower() == "close":
             raise _ConnectionEndedError
 
@@ -496,7 +503,9 @@ class FaultServer:
                 self._act(connection, exchange, fault)
         due = sorted((fault for fault in due if fault.after_bytes is not None), key=_offset)
         rates = [fault.bytes_per_second for fault in exchange.faults if isinstance(fault, Slow)]
-        sender = Sender(connection, self._pause, min(rates, default=None))
+        body_bytes = sum(len(body) for body in answer.body)
+        rate = min(rates, default=None)
+        sender = Sender(connection, self._pause, rate, body_bytes, lambda: self._end_flight(exchange))
         sender.put_head(head_of(answer))
         with self._changed:
             exchange.status = answer.status
@@ -515,6 +524,13 @@ class FaultServer:
         for fault in due:
             if _offset(fault) <= position:
                 self._act(connection, exchange, fault)
+
+    def _end_flight(self, exchange: _Exchange) -> None:
+        """Count a request no longer as in flight: who has all of its answer may send the next one."""
+        with self._changed:
+            if exchange.is_in_flight:
+                exchange.is_in_flight = False
+                self._in_flight -= 1
 
     def _send(self, sender: Sender, exchange: _Exchange, piece: memoryview) -> None:
         for sent in sender.send(piece):
