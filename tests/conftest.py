@@ -61,6 +61,8 @@ def _unblocked_loop() -> Iterator[BlockBuster]:
         # A loop of its own, in a worker thread, on which credentials are looked for: it keeps nobody waiting.
         for function in blockbuster.functions.values():
             function.can_block_in("datacachalog/storage/_s3.py", "_make_client")
+            # `discover` is no coroutine: it reads a small file or two at start-up, as an import does.
+            function.can_block_in("datacachalog/_project.py", "discovered_arguments")
         yield blockbuster
 
 
