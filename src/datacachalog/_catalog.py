@@ -64,7 +64,7 @@ from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, check_places
 from ._pipeline.workers import each
 from ._project import discovered_arguments
-from ._readers import reader_of
+from ._readers import ReadAs, check_read_as, read_files
 from .cache import FileCache
 from .ports import CacheEntry, CachePort, Observer, StoragePort
 from .progress import ProgressOption, observer_for
@@ -294,32 +294,36 @@ class AsyncCatalog:
         self,
         name: str,
         reader: Callable[..., Any] | None = None,
+        *,
+        as_: ReadAs | None = None,
         **kwargs: Any,
     ) -> Any:
         """Fetch a dataset and read it, in a worker thread.
+
+        Without a reader, several files become one frame with the union of their columns; text and JSON come as lists.
 
         Args:
             name: the dataset.
             reader: is called with the path, of a glob or prefix dataset with the list of paths; None means the
                 dataset's own reader, else one chosen by the suffix among the installed libraries.
-            **kwargs: for the reader.
+            as_: `"pandas"`, `"polars"`, `"arrow"` or `"duckdb"` for a frame of that library (of DuckDB a relation,
+                which reads the files when it is used), `"text"`, or `"json"`; goes before the dataset's own reader.
+            **kwargs: for the reader, or for the library's function that reads such files.
 
         Raises:
-            ConfigurationError: no reader for this suffix.
+            ConfigurationError: no reader for this suffix, or its library is not installed: the text has the extra.
             DatacachalogError: what `fetch` raises.
         """
+        check_read_as(as_, reader)
         dataset = self.get_dataset(name)
+        own_reader = reader or (dataset.reader if as_ is None else None)
         result = await self._fetch_one(dataset, Wish())
         _warn_of_stale([result])
-        content: Any = list(result.paths) if dataset.is_multi_file else result.path
 
         def read() -> Any:
-            chosen = reader or dataset.reader
-            if chosen is not None:
-                return chosen(content, **kwargs)
-            if dataset.is_multi_file:
-                return [reader_of(path)(path, **kwargs) for path in content]
-            return reader_of(content)(content, **kwargs)
+            if own_reader is not None:
+                return own_reader(list(result.paths) if dataset.is_multi_file else result.path, **kwargs)
+            return read_files(result.paths, is_multi_file=dataset.is_multi_file, as_=as_, arguments=kwargs)
 
         return await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
 

@@ -15,6 +15,7 @@ from ._errors import StaleDataWarning
 from ._loop_thread import LoopThread
 from ._models import CacheInfo, Dataset, DatasetStatus, FetchReport, Plan
 from ._project import discovered_arguments
+from ._readers import ReadAs
 from .ports import CachePort, StoragePort
 from .progress import ProgressOption
 
@@ -205,21 +206,27 @@ class Catalog:
         self,
         name: str,
         reader: Callable[..., Any] | None = None,
+        *,
+        as_: ReadAs | None = None,
         **kwargs: Any,
     ) -> Any:
         """Fetch a dataset and read it, in a worker thread.
+
+        Without a reader, several files become one frame with the union of their columns; text and JSON come as lists.
 
         Args:
             name: the dataset.
             reader: is called with the path, of a glob or prefix dataset with the list of paths; None means the
                 dataset's own reader, else one chosen by the suffix among the installed libraries.
-            **kwargs: for the reader.
+            as_: `"pandas"`, `"polars"`, `"arrow"` or `"duckdb"` for a frame of that library (of DuckDB a relation,
+                which reads the files when it is used), `"text"`, or `"json"`; goes before the dataset's own reader.
+            **kwargs: for the reader, or for the library's function that reads such files.
 
         Raises:
-            ConfigurationError: no reader for this suffix.
+            ConfigurationError: no reader for this suffix, or its library is not installed: the text has the extra.
             DatacachalogError: what `fetch` raises.
         """
-        return self._run(lambda core: core.load(name, reader, **kwargs))
+        return self._run(lambda core: core.load(name, reader, as_=as_, **kwargs))
 
     def plan(self, names: Iterable[str] | None = None) -> Plan:
         """Tell what `fetch_all` would do and why, in requests and bytes, without doing it.
