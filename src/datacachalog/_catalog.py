@@ -147,6 +147,16 @@ class AsyncCatalog:
         """
         return cls(**discovered_arguments(start, overrides))
 
+    def _arguments(self) -> dict[str, Any]:
+        """Give the arguments of a catalog like this one."""
+        return {
+            "datasets": self.datasets,
+            "config": self._config,
+            "storage": self._storage,
+            "cache": self._cache,
+            "progress": self._progress,
+        }
+
     def _start(self) -> None:
         """Begin with nothing open."""
         self._observer = observer_for(self._progress)
