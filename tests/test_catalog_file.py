@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from datacachalog import CatalogFileError, ConfigurationError, Dataset, S3Storage
-from datacachalog._catalog_file import S3_KEYS, CatalogFile, parse_catalog_file
+from datacachalog import CatalogConfig, CatalogFileError, ConfigurationError, Dataset, S3Storage
+from datacachalog._catalog_file import DATASET_KEYS, S3_KEYS, CatalogFile, parse_catalog_file
 
 ENVIRON = {"BUCKET": "acme", "EMPTY": "", "PORT": "9000"}
 
@@ -182,3 +184,15 @@ def test_the_keys_of_s3_are_its_arguments() -> None:
     """Whatever `S3Storage` takes that is neither code nor secret can be said in the file."""
     left_out = {"session", "server_side_encryption"}
     assert {field.name for field in fields(S3Storage)} - left_out == set(S3_KEYS)
+
+
+def test_the_schema_for_editors_has_the_keys_that_are_read() -> None:
+    """What the file may say and what the schema lets an editor offer are the same."""
+    schema = json.loads(files("datacachalog").joinpath("schemas/catalog-file.json").read_text(encoding="utf-8"))
+    described = {
+        "dataset": set(schema["$defs"]["dataset"]["properties"]),
+        "config": set(schema["properties"]["config"]["properties"]),
+        "s3": set(schema["properties"]["storage"]["properties"]["s3"]["properties"]),
+    }
+    settings = {field.name for field in fields(CatalogConfig)}
+    assert {"dataset": set(DATASET_KEYS), "config": settings, "s3": set(S3_KEYS)} == described

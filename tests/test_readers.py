@@ -19,18 +19,10 @@ import pytest
 from datacachalog import Catalog, ConfigurationError, Dataset
 from datacachalog._readers import ReadAs, read_files
 
+pytestmark = pytest.mark.usefixtures("table_libraries")
+
 ROWS = [{"id": 1, "name": "Ada"}, {"id": 2, "name": "Grace"}]
 LIBRARIES = ("pandas", "polars", "pyarrow", "duckdb", "geopandas")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def started_libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Let the libraries start the threads that they keep, which are no leaks of the test that is first to need them."""
-    path = written(tmp_path_factory.mktemp("start"), "a.csv")
-    for as_ in KINDS:
-        rows(read(path, as_=as_))
-    pl.DataFrame(ROWS).write_parquet(path.with_suffix(".parquet"))
-    pl.read_parquet(path.with_suffix(".parquet"))
 
 
 def write_text(path: Path, text: str) -> None:

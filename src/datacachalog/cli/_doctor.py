@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,10 +25,10 @@ _LIBRARIES = (
 @catalog_command("doctor")
 @click.pass_obj
 def command(settings: Settings) -> int:
-    """Check this machine: the catalog, the cache's file system, the clock, the credentials; and show versions.
+    """Check this machine: catalog, cache, clock and credentials.
 
-    Exits with 3 if something fails. Says where credentials come from, and never what they are. With --offline, nothing
-    is sent.
+    Shows the versions of what is installed too, and where credentials come from, never what they are. Exits with 3 if
+    something fails. With --offline, nothing is sent.
 
     \b
     Examples:
@@ -60,7 +61,7 @@ def command(settings: Settings) -> int:
         )
     else:
         print_table(("CHECK", "STATE", "DETAIL"), checks, STATE_COLORS)
-        print_lines("", ", ".join(f"{name} {version}" for name, version in versions.items()))
+        print_lines("", textwrap.fill(", ".join(f"{name} {version}" for name, version in versions.items()), 80))
     return 0 if is_ok else 3
 
 

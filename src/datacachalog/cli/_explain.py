@@ -28,9 +28,10 @@ _Origin = tuple[str, object, str]
 @dataset_name
 @click.pass_obj
 def command(settings: Settings, name: str) -> None:
-    """Say why a copy is fresh or stale, what a fetch would do, and where its settings come from.
+    """Say why a copy is fresh or stale, and what a fetch would do.
 
-    Asks the remote for metadata only.
+    And where each setting comes from: an option, a variable, a line of a file, or the default. Asks the remote for
+    metadata only.
 
     \b
     Examples:

@@ -13,7 +13,7 @@ from ._output import print_json, print_lines
 @dataset_names(is_required=True)
 @click.pass_obj
 def command(settings: Settings, names: tuple[str, ...]) -> None:
-    """Drop what is cached of datasets; the next fetch downloads them.
+    """Drop what is cached of datasets, so that it is fetched anew.
 
     \b
     Examples:

@@ -66,7 +66,9 @@ class Command(click.Command):
         records = [
             record
             for parameter in self.get_params(ctx)
-            if parameter.name not in shared and (record := parameter.get_help_record(ctx)) is not None
+            if isinstance(parameter, click.Option)
+            and parameter.name not in shared
+            and (record := parameter.get_help_record(ctx)) is not None
         ]
         with formatter.section("Options"):
             formatter.write_dl(records)
@@ -113,7 +115,8 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 def dataset_names(*, is_required: bool = False) -> Callable[[_Function], _Function]:
     """Let a command take names of datasets, which the shell can complete."""
-    return click.argument("names", nargs=-1, required=is_required, metavar="NAME...", shell_complete=_complete)
+    metavar = "NAME..." if is_required else "[NAME]..."
+    return click.argument("names", nargs=-1, required=is_required, metavar=metavar, shell_complete=_complete)
 
 
 def dataset_name(function: _Function) -> _Function:

@@ -32,7 +32,9 @@ def _read(name: str) -> dict[str, Any]:
 @click.command("schema")
 @click.argument("name", required=False, default=CATALOG_FILE, metavar="[NAME]")
 def command(name: str) -> None:
-    """Print a JSON Schema: of the catalog file, or of what the command NAME prints with --json.
+    """Print a JSON Schema: of the catalog file, or of a command.
+
+    That of the command NAME is of what it prints with --json.
 
     \b
     Examples:

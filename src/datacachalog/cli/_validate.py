@@ -20,7 +20,7 @@ from ._probes import Check
 @dataset_names()
 @click.pass_obj
 def command(settings: Settings, names: tuple[str, ...]) -> int:
-    """Check the catalog, the cache, and that each dataset can be reached.
+    """Check the catalog, the cache, and each dataset's remote.
 
     Exits with 3 if something fails; meant for CI. Asks for the metadata of each single file, whatever max_age says, and
     for a listing of each glob or prefix. With --offline, no remote is asked.
