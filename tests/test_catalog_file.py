@@ -112,6 +112,7 @@ WRONG = {
     "no source": ("\n[datasets.x]\ntags = []", 2, "datasets.x: a dataset has a source"),
     "source of another type": ("[datasets.x]\nsource = 1", 2, "datasets.x.source: a text is expected: got 1"),
     "empty source": ("[datasets.x]\nsource = ''", 1, "datasets.x: dataset 'x': the source is empty"),
+    "a bucket of wildcards": ("[datasets.x]\nsource = 's3://a*/x'", 2, "datasets.x.source: 's3://a*/x' is no"),
     "description of another type": (
         "[datasets.x]\nsource = 's'\ndescription = 1", 3, "datasets.x.description: a text is expected",
     ),
@@ -196,3 +197,9 @@ def test_the_schema_for_editors_has_the_keys_that_are_read() -> None:
     }
     settings = {field.name for field in fields(CatalogConfig)}
     assert {"dataset": set(DATASET_KEYS), "config": settings, "s3": set(S3_KEYS)} == described
+
+
+def test_what_is_nested_too_deeply_is_an_error_too() -> None:
+    """A text that is made to break its reader doesn't."""
+    with pytest.raises(CatalogFileError, match=r"nested too deeply|no valid TOML"):
+        parse(f"x = {'[' * 100_000}")

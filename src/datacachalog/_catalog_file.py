@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ._config import CatalogConfig
-from ._errors import CatalogFileError, ConfigurationError
+from ._errors import CatalogFileError, ConfigurationError, InvalidSourceError
 from ._models import Dataset
+from ._sources import canonical_source
 from ._toml_lines import lines_of_keys
 
 Key = tuple[str, ...]
@@ -106,6 +107,8 @@ def parse_catalog_file(
         found = _LINE_OF_SYNTAX_ERROR.search(str(error))
         line = int(found[1]) if found else text.count("\n") + 1
         raise CatalogFileError(f"no valid TOML: {error}", file=file, line=line) from None
+    except RecursionError:
+        raise CatalogFileError("values that are nested too deeply", file=file) from None
     lines = lines_of_keys(text)
     for part in table:
         values = values.get(part, {}) if isinstance(values, dict) else {}
@@ -222,6 +225,10 @@ class _Reading:
 
     def _source(self, value: Any, key: Key) -> str:
         source = self._text(value, key)
+        try:
+            canonical_source(source)
+        except InvalidSourceError as error:
+            self._fail(key, str(error))
         return source if "://" in source else self._path(source)
 
     # -- settings

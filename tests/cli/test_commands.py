@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from datacachalog import Catalog, CatalogConfig, Dataset
+from datacachalog.cli._app import run
 from datacachalog.cli._schema import names, schema_of
 from datacachalog.testing import FaultServer, FaultyStorage, MemoryStorage, Unreachable
 
@@ -84,6 +85,13 @@ def test_fetch_prints_paths_and_nothing_else(project, catalog) -> None:
     paths = [cached(project, key) for key in ("orders/1.csv", "orders/2.csv", "customers.csv")]
     assert (0, paths) == (done.code, done.out.splitlines())
     assert Path(paths[2]).read_text() == "id,name\n1,Ada\n"
+
+
+def test_a_path_that_is_no_text_is_printed_as_its_bytes(project, capfdbinary) -> None:
+    """What the shell gets is the file, whatever its name."""
+    run(["fetch", "customers", "--quiet", "--cache-dir", os.fsdecode(b"c\xff")])
+    [path] = capfdbinary.readouterr().out.splitlines()
+    assert b"id,name" == Path(os.fsdecode(path)).read_bytes().splitlines()[0]
 
 
 def test_fetch_all_takes_the_order_of_the_catalog(project, catalog) -> None:

@@ -261,6 +261,13 @@ def test_whoever_reads_only_the_first_line_gets_it_and_no_complaint(project: Pat
         assert (141, "") == (running.wait(timeout=60), running.stderr.read())
 
 
+@pytest.mark.usefixtures("project")
+def test_closed_outputs_are_no_errors() -> None:
+    """`catalog list >&- 2>&-`: what nobody wants to read is not written, and that is all."""
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" list >&- 2>&-', sys.executable, RUN], timeout=60, check=False)
+    assert 0 == done.returncode
+
+
 SILENT = """
 from contextlib import asynccontextmanager
 from dataclasses import dataclass

@@ -5,6 +5,7 @@ A command is a module of its own that is imported when it is asked for, so that 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -62,10 +63,15 @@ class _LazyGroup(click.Group):
         """Run the command and write out what it printed, as long as there is somebody to read it."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            _forget_stdout()
-            raise click.exceptions.Exit(CUT_OFF) from None
+            if sys.stdout is not None:  # closed by the shell: `>&-`
+                sys.stdout.flush()
+        except OSError as error:
+            # Also a full disk would be complained of once more at the interpreter's end.
+            if error.errno in (errno.EPIPE, errno.ENOSPC):
+                _forget_stdout()
+            if error.errno == errno.EPIPE:
+                raise click.exceptions.Exit(CUT_OFF) from None
+            raise
         return result
 
 

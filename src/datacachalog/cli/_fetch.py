@@ -9,7 +9,7 @@ import click
 from .._models import FetchReport
 from ._chosen import chosen_datasets, chosen_names, open_catalog
 from ._options import Settings, catalog_command, dataset_names
-from ._output import print_json, print_lines, say, show_error, size_text
+from ._output import print_json, print_paths, say, show_error, size_text
 
 
 @catalog_command("fetch")
@@ -40,7 +40,7 @@ def command(settings: Settings, names: tuple[str, ...], *, is_all: bool, force: 
     else:
         for name in wanted or report:
             if name in report:
-                print_lines(*(str(path) for path in report[name].paths))
+                print_paths(report[name].paths)
     tell_report(settings, report)
     return 1 if report.errors else 0
 

@@ -10,8 +10,9 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -39,6 +40,18 @@ def print_lines(*lines: str) -> None:
     """Print a result as text."""
     for line in lines:
         click.echo(line, color=has_colors(sys.stdout))
+
+
+def print_paths(paths: Iterable[Path]) -> None:
+    """Print paths, one a line: the bytes that the file system has, also where they are no text."""
+    for path in paths:
+        text = str(path)
+        try:
+            text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            click.echo(os.fsencode(path))
+        else:
+            click.echo(text)
 
 
 def say(settings: Settings, line: str) -> None:
@@ -106,7 +119,7 @@ def has_colors(stream: TextIO) -> bool:
 def _is_terminal(stream: TextIO) -> bool:
     try:
         return stream.isatty()
-    except ValueError:  # closed
+    except (AttributeError, ValueError):  # the shell or the program has closed it
         return False
 
 

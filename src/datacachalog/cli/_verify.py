@@ -6,7 +6,7 @@ import click
 
 from ._chosen import chosen_datasets, chosen_names, open_catalog
 from ._options import Settings, catalog_command, dataset_names
-from ._output import print_json, print_lines, say
+from ._output import print_json, print_paths, say
 
 
 @catalog_command("verify")
@@ -28,6 +28,6 @@ def command(settings: Settings, names: tuple[str, ...]) -> int:
     if settings.json:
         print_json({"changed": [str(path) for path in changed]})
     else:
-        print_lines(*(str(path) for path in changed))
+        print_paths(changed)
         say(settings, f"{len(changed)} changed" if changed else "no file was changed")
     return 3 if changed else 0
