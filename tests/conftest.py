@@ -76,7 +76,7 @@ def _unblocked_loop() -> Iterator[BlockBuster]:
         for function in blockbuster.functions.values():
             function.can_block_in("datacachalog/storage/_s3.py", "_make_client")
             # `discover` is no coroutine: it reads a small file or two at start-up, as an import does.
-            function.can_block_in("datacachalog/_project.py", "discovered_arguments")
+            function.can_block_in("datacachalog/_discovered.py", "discovered_arguments")
         yield blockbuster
 
 

@@ -21,6 +21,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from ._config import CatalogConfig
+from ._discovered import discovered_arguments
 from ._errors import (
     CacheError,
     ConfigurationError,
@@ -63,7 +64,6 @@ from ._pipeline.report import FileStatus, dataset_status, fetch_report
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, check_places
 from ._pipeline.workers import each
-from ._project import discovered_arguments
 from ._readers import ReadAs, check_read_as, read_files
 from .cache import FileCache
 from .ports import CacheEntry, CachePort, Observer, StoragePort

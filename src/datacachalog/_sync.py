@@ -11,10 +11,10 @@ from typing import Any, Literal, Self, TypeVar
 
 from ._catalog import AsyncCatalog, stale_texts
 from ._config import CatalogConfig
+from ._discovered import discovered_arguments
 from ._errors import StaleDataWarning
 from ._loop_thread import LoopThread
 from ._models import CacheInfo, Dataset, DatasetStatus, FetchReport, Plan
-from ._project import discovered_arguments
 from ._readers import ReadAs
 from .ports import CachePort, StoragePort
 from .progress import ProgressOption

@@ -83,7 +83,7 @@ def open_catalog(settings: Settings, chosen: Chosen | None = None, **arguments: 
     if settings.offline:
         overrides["offline"] = True
     if chosen.file is not None:
-        from .._project import catalog_arguments
+        from .._discovered import catalog_arguments
 
         return Catalog(**{**catalog_arguments(chosen.file, overrides), **arguments})
     return Catalog(**{**_arguments_of(chosen.python, overrides), **arguments})

@@ -104,7 +104,7 @@ def _origins(
 
 
 def _origins_of_s3(file: CatalogFile) -> Iterator[_Origin]:
-    from .._project import ENVIRONMENT_OF_S3
+    from .._discovered import ENVIRONMENT_OF_S3
 
     said = file.storage.get("s3", {})
     for name in S3_KEYS:

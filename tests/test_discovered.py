@@ -17,8 +17,8 @@ from datacachalog import (
     RouterStorage,
     S3Storage,
 )
+from datacachalog._discovered import catalog_arguments
 from datacachalog._discovery import find_project, read_catalog_file
-from datacachalog._project import catalog_arguments
 
 
 @pytest.fixture
