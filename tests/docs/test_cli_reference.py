@@ -17,7 +17,6 @@ from datacachalog.cli._schema import schema_of
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PAGE = REFERENCE / "cli.md"
 NAMES = ["", *app.list_commands(None)]
-BLOCK = "```none\nUsage: {}[^`]*```\n"
 
 
 def help_of(name: str) -> str:
@@ -62,14 +61,11 @@ def test_the_page_of_the_catalog_file_has_every_key() -> None:
 
 
 def renew() -> None:
-    """Write the page's help texts again; a command that is new gets its heading at the end."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name in NAMES:
-        own = re.compile(BLOCK.format(f"catalog {name} " if name else r"catalog \[OPTIONS\] COMMAND"))
-        if own.search(page) is None:
-            page = f"{page}\n## `catalog {name}`\n\n{block_of(name)}"
-        page = own.sub(lambda _, name=name: block_of(name), page)
-    PAGE.write_text(page, encoding="utf-8")
+    """Write the page's help texts again, in the order of the commands."""
+    page = PAGE.read_text(encoding="utf-8").partition("\n## `catalog ")[0]
+    page = re.sub(r"```none\nUsage: catalog \[OPTIONS\] COMMAND.*?```\n", lambda _: block_of(""), page, flags=re.DOTALL)
+    sections = (f"\n## `catalog {name}`\n\n{block_of(name)}" for name in NAMES[1:])
+    PAGE.write_text(page + "".join(sections), encoding="utf-8")
 
 
 if __name__ == "__main__":
