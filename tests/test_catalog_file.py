@@ -199,6 +199,12 @@ def test_the_schema_for_editors_has_the_keys_that_are_read() -> None:
     assert {"dataset": set(DATASET_KEYS), "config": settings, "s3": set(S3_KEYS)} == described
 
 
+def test_a_project_file_without_the_table_is_no_catalog() -> None:
+    """A `pyproject.toml` that is named and has no catalog in it is an error, and no empty catalog."""
+    with pytest.raises(CatalogFileError, match=r"no table \[tool\.datacachalog\]"):
+        parse("[project]\nname = 'x'", ("tool", "datacachalog"))
+
+
 def test_what_is_nested_too_deeply_is_an_error_too() -> None:
     """A text that is made to break its reader doesn't."""
     with pytest.raises(CatalogFileError, match=r"nested too deeply|no valid TOML"):

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ._config import CatalogConfig
-from ._errors import CatalogFileError, ConfigurationError, InvalidSourceError
+from ._errors import CatalogFileError, ConfigurationError, InvalidSourceError, redact_uri
 from ._models import Dataset
 from ._sources import canonical_source
 from ._toml_lines import lines_of_keys
@@ -111,7 +111,9 @@ def parse_catalog_file(
         raise CatalogFileError("values that are nested too deeply", file=file) from None
     lines = lines_of_keys(text)
     for part in table:
-        values = values.get(part, {}) if isinstance(values, dict) else {}
+        if not isinstance(values, dict) or part not in values:
+            raise CatalogFileError(f"there is no table [{_dotted(table)}] in it", file=file)
+        values = values[part]
     depth = len(table)
     inside = {key[depth:]: line for key, line in lines.items() if key[:depth] == table and len(key) > depth}
     return _Reading(file, root, environ, inside).catalog(values)
@@ -140,7 +142,9 @@ def _interpolated(text: str, environ: Mapping[str, str]) -> str:
         if found["dollar"]:
             return "$"
         if name is None or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ValueError(f"{text!r}: write ${{NAME}} for an environment variable, and $$ for a dollar sign")
+            raise ValueError(
+                f"{redact_uri(text)!r}: write ${{NAME}} for an environment variable, and $$ for a dollar sign"
+            )
         if not environ.get(name):
             state = "empty" if name in environ else "not set"
             raise ValueError(f"the environment variable {name} is {state}{_suggestion(name, environ)}")
@@ -199,7 +203,9 @@ class _Reading:
 
     def _dataset(self, name: str, values: Any, key: Key) -> Dataset:
         if isinstance(values, str):
-            self._fail(key, f'a dataset is a table: write [{_dotted(key)}] and source = "{values}" below it')
+            self._fail(
+                key, f'a dataset is a table: write [{_dotted(key)}] and source = "{redact_uri(values)}" below it'
+            )
         if "source" not in self._table(values, key, DATASET_KEYS):
             self._fail(key, 'a dataset has a source: source = "s3://bucket/key"')
         arguments = dict(values)

@@ -10,7 +10,7 @@ from typing import Any
 from ._catalog_file import CatalogFile
 from ._config import CatalogConfig
 from ._discovery import find_project, read_catalog_file
-from ._errors import CatalogFileError, ConfigurationError
+from ._errors import ConfigurationError
 from .storage import RouterStorage, S3Storage
 
 ENVIRONMENT_OF_S3: Mapping[str, tuple[str, ...]] = {
@@ -69,7 +69,5 @@ def s3_arguments(described: CatalogFile) -> dict[str, Any]:
 def _storage(described: CatalogFile) -> RouterStorage:
     try:
         return RouterStorage({**RouterStorage().storages, "s3": S3Storage(**s3_arguments(described))})
-    except CatalogFileError:
-        raise
     except ConfigurationError as error:
         raise described.error(("storage", "s3"), str(error)) from None

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from datacachalog.cli._app import CUT_OFF, FAILED, FOUND, INTERRUPTED, MISUSED, app
+from datacachalog.cli._app import app
+from datacachalog.cli._options import CUT_OFF, FAILED, FOUND, INTERRUPTED, MISUSED
 from datacachalog.cli._schema import schema_of
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"

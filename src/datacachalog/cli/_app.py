@@ -18,7 +18,7 @@ import click
 
 from .. import __version__
 from .._errors import ConfigurationError, DatacachalogError, DatasetNotFoundError, StaleDataWarning
-from ._options import Settings, shared_options
+from ._options import CUT_OFF, FAILED, INTERRUPTED, MISUSED, Settings, shared_options
 from ._output import show, show_error
 
 _COMMANDS = (
@@ -26,10 +26,6 @@ _COMMANDS = (
     "status", "sync", "validate", "verify",
 )  # fmt: skip
 """Each is a module of that name behind an underscore, which has the command as `command`."""
-
-FAILED, MISUSED, FOUND, INTERRUPTED, CUT_OFF = 1, 2, 3, 130, 141
-"""Exit codes: it failed; it was called wrongly, or the catalog is wrong; it found what shouldn't be; Ctrl-C; whoever
-read the output went away. The last two are what shells give: 128 + SIGINT, 128 + SIGPIPE."""
 
 
 class _LazyGroup(click.Group):

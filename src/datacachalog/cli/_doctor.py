@@ -12,7 +12,7 @@ import click
 
 from .._errors import DatacachalogError
 from ._chosen import chosen_datasets, open_catalog, own_arguments, s3_storage
-from ._options import Settings, catalog_command
+from ._options import FOUND, Settings, catalog_command
 from ._output import STATE_COLORS, print_json, print_lines, print_table
 from ._probes import Check, probe_clock, probe_credentials, probe_directory
 
@@ -62,7 +62,7 @@ def command(settings: Settings) -> int:
     else:
         print_table(("CHECK", "STATE", "DETAIL"), checks, STATE_COLORS)
         print_lines("", textwrap.fill(", ".join(f"{name} {version}" for name, version in versions.items()), 80))
-    return 0 if is_ok else 3
+    return 0 if is_ok else FOUND
 
 
 def check_value(check: Check) -> dict[str, str]:

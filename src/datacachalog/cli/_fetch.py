@@ -8,7 +8,7 @@ import click
 
 from .._models import FetchReport
 from ._chosen import chosen_datasets, chosen_names, open_catalog
-from ._options import Settings, catalog_command, dataset_names
+from ._options import FAILED, Settings, catalog_command, dataset_names
 from ._output import print_json, print_paths, say, show_error, size_text
 
 
@@ -42,7 +42,7 @@ def command(settings: Settings, names: tuple[str, ...], *, is_all: bool, force: 
             if name in report:
                 print_paths(report[name].paths)
     tell_report(settings, report)
-    return 1 if report.errors else 0
+    return FAILED if report.errors else 0
 
 
 def report_value(report: FetchReport) -> dict[str, Any]:

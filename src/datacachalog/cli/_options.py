@@ -14,6 +14,10 @@ from click.shell_completion import CompletionItem
 
 from .._errors import DatacachalogError
 
+FAILED, MISUSED, FOUND, INTERRUPTED, CUT_OFF = 1, 2, 3, 130, 141
+"""Exit codes: it failed; it was called wrongly, or the catalog is wrong; it found what shouldn't be; Ctrl-C; whoever
+read the output went away. The last two are what shells give: 128 + SIGINT, 128 + SIGPIPE."""
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

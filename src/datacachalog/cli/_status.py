@@ -9,7 +9,7 @@ import click
 from .._errors import redact_uri
 from .._models import DatasetStatus, Freshness
 from ._chosen import chosen_datasets, chosen_names, open_catalog
-from ._options import Settings, catalog_command, dataset_names
+from ._options import FOUND, Settings, catalog_command, dataset_names
 from ._output import age_text, print_json, print_table, size_text
 
 COLORS = {"fresh": "green", "stale": "yellow", "missing": "blue", "unknown": "red"}
@@ -38,7 +38,7 @@ def command(settings: Settings, names: tuple[str, ...], *, check: bool) -> int:
     else:
         rows = [(s.name, s.freshness.value, size_text(s.size), age_text(s.cached_at), s.reason) for s in statuses]
         print_table(("NAME", "STATUS", "SIZE", "AGE", "REASON"), rows, COLORS)
-    return 3 if check and any(status.freshness is not Freshness.FRESH for status in statuses) else 0
+    return FOUND if check and any(status.freshness is not Freshness.FRESH for status in statuses) else 0
 
 
 def status_value(status: DatasetStatus) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import click
 
 from ._chosen import chosen_datasets, chosen_names, open_catalog
 from ._fetch import report_value, tell_report
-from ._options import Settings, catalog_command, dataset_names
+from ._options import FAILED, Settings, catalog_command, dataset_names
 from ._output import print_json, print_lines, size_text
 
 
@@ -44,4 +44,4 @@ def command(settings: Settings, names: tuple[str, ...]) -> int:
         )
         print_lines(", ".join(part for part in parts if part))
     tell_report(settings, report)
-    return 1 if report.errors else 0
+    return FAILED if report.errors else 0

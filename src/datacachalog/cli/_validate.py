@@ -11,7 +11,7 @@ import click
 from .._models import Dataset, DatasetStatus, Freshness
 from ._chosen import cache_dir_of, chosen_datasets, chosen_names, open_catalog
 from ._doctor import check_value
-from ._options import Settings, catalog_command, dataset_names
+from ._options import FOUND, Settings, catalog_command, dataset_names
 from ._output import STATE_COLORS, print_json, print_table
 from ._probes import Check
 
@@ -57,7 +57,7 @@ def command(settings: Settings, names: tuple[str, ...]) -> int:
         )
     else:
         print_table(("CHECK", "STATE", "DETAIL"), [*checks, *found], STATE_COLORS)
-    return 0 if is_ok else 3
+    return 0 if is_ok else FOUND
 
 
 def _reached(dataset: Dataset, status: DatasetStatus) -> Check:

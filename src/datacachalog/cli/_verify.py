@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ._chosen import chosen_datasets, chosen_names, open_catalog
-from ._options import Settings, catalog_command, dataset_names
+from ._options import FOUND, Settings, catalog_command, dataset_names
 from ._output import print_json, print_paths, say
 
 
@@ -30,4 +30,4 @@ def command(settings: Settings, names: tuple[str, ...]) -> int:
     else:
         print_paths(changed)
         say(settings, f"{len(changed)} changed" if changed else "no file was changed")
-    return 3 if changed else 0
+    return FOUND if changed else 0
