@@ -145,7 +145,10 @@ class AsyncCatalog:
             CatalogFileError: the file can't be read or says something impossible; the text has the line.
             ConfigurationError: there is no catalog file, or an override that can't be right.
         """
-        return cls(**discovered_arguments(start, overrides))
+        directory, arguments = discovered_arguments(start, overrides)
+        catalog = cls(**arguments)
+        catalog._lock_directory = directory
+        return catalog
 
     def _arguments(self) -> dict[str, Any]:
         """Give the arguments of a catalog like this one."""

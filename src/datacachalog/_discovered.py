@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from ._catalog_file import CatalogFile
@@ -24,9 +25,12 @@ _ARGUMENTS = ("cache_dir", "config", "storage", "cache", "progress")
 _SETTINGS = tuple(field.name for field in fields(CatalogConfig))
 
 
-def discovered_arguments(start: str | os.PathLike[str] | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Find the project's catalog file and give the arguments of its catalog; `AsyncCatalog.discover` says the rest."""
-    return catalog_arguments(read_catalog_file(find_project(start)), overrides)
+def discovered_arguments(
+    start: str | os.PathLike[str] | None, overrides: Mapping[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """Find the project's catalog file; give its directory, and the arguments of its catalog."""
+    described = read_catalog_file(find_project(start))
+    return described.file.parent, catalog_arguments(described, overrides)
 
 
 def catalog_arguments(described: CatalogFile, overrides: Mapping[str, Any]) -> dict[str, Any]:

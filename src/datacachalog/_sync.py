@@ -78,7 +78,10 @@ class Catalog:
             CatalogFileError: the file can't be read or says something impossible; the text has the line.
             ConfigurationError: there is no catalog file, or an override that can't be right.
         """
-        return cls(**discovered_arguments(start, overrides))
+        directory, arguments = discovered_arguments(start, overrides)
+        catalog = cls(**arguments)
+        catalog._core._lock_directory = directory  # noqa: SLF001  # the same package's
+        return catalog
 
     def _start(self, core: AsyncCatalog) -> None:
         self._core = core

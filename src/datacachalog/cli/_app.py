@@ -22,8 +22,8 @@ from ._options import CUT_OFF, FAILED, INTERRUPTED, MISUSED, Settings, shared_op
 from ._output import show, show_error
 
 _COMMANDS = (
-    "completion", "demo", "doctor", "explain", "fetch", "info", "init", "invalidate", "list", "plan", "schema",
-    "status", "sync", "validate", "verify",
+    "clean", "completion", "demo", "doctor", "evict", "explain", "fetch", "info", "init", "invalidate", "list", "lock",
+    "plan", "push", "schema", "status", "sync", "validate", "verify", "versions",
 )  # fmt: skip
 """Each is a module of that name behind an underscore, which has the command as `command`."""
 

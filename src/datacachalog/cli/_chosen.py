@@ -85,7 +85,9 @@ def open_catalog(settings: Settings, chosen: Chosen | None = None, **arguments: 
     if chosen.file is not None:
         from .._discovered import catalog_arguments
 
-        return Catalog(**{**catalog_arguments(chosen.file, overrides), **arguments})
+        catalog = Catalog(**{**catalog_arguments(chosen.file, overrides), **arguments})
+        catalog._core._lock_directory = chosen.file.file.parent  # noqa: SLF001  # the command is of this package
+        return catalog
     return Catalog(**{**_arguments_of(chosen.python, overrides), **arguments})
 
 
