@@ -54,6 +54,20 @@ def quick_clients() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session")
+def table_libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the libraries start the threads that they keep, which are no leaks of the test that is first to need them."""
+    import pandas as pd
+    import polars as pl
+    import pyarrow.csv
+
+    directory = tmp_path_factory.mktemp("tables")
+    pd.DataFrame({"x": [1]}).to_csv(directory / "a.csv")
+    pyarrow.csv.read_csv(directory / "a.csv")
+    pl.read_csv(directory / "a.csv").write_parquet(directory / "a.parquet")
+    pl.read_parquet(directory / "a.parquet")
+
+
 @pytest.fixture(autouse=True)
 def _unblocked_loop() -> Iterator[BlockBuster]:
     """Fail whatever blocks an event loop: reading a file, sleeping, waiting for a socket (G12)."""
@@ -62,6 +76,8 @@ def _unblocked_loop() -> Iterator[BlockBuster]:
         for function in blockbuster.functions.values():
             function.can_block_in("datacachalog/storage/_s3.py", "_make_client")
             function.can_block_in("datacachalog/storage/_s3_credentials.py", "_look")
+            # `discover` is no coroutine: it reads a small file or two at start-up, as an import does.
+            function.can_block_in("datacachalog/_discovered.py", "discovered_arguments")
         yield blockbuster
 
 

@@ -26,7 +26,6 @@ from datacachalog import (
     ObjectNotFoundError,
 )
 from datacachalog import _fetching as fetching
-from datacachalog._project import project_root
 from datacachalog.ports import CacheEntry, CacheKey
 from datacachalog.testing import MemoryStorage
 
@@ -320,38 +319,6 @@ async def test_clean_leaves_the_data_of_another_project(
     monkeypatch.chdir(tmp_path / "two")
     async with make_catalog(Dataset("a", "mem://bucket/a")) as catalog:
         assert (0, "a b c d") == (await catalog.clean(), names(cache_dir))
-
-
-@pytest.mark.parametrize(
-    ("made", "expected"),
-    [
-        ((), "inner/work"),
-        (("outer/.git/",), "outer"),
-        (("outer/.git/", "outer/inner/pyproject.toml"), "outer/inner"),
-        (("outer/datacachalog.toml", "outer/inner/pyproject.toml"), "outer"),
-        (("outer/.datacachalog/", "outer/inner/.git/"), "outer"),
-    ],
-)
-def test_the_project_is_that_of_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: tuple[str, ...], expected: str
-) -> None:
-    """Its own marks go before those that any project has; a nested package hides no catalog."""
-    work = tmp_path / "outer" / "inner" / "work"
-    work.mkdir(parents=True)
-    for mark in made:
-        (tmp_path / mark).mkdir() if mark.endswith("/") else (tmp_path / mark).touch()
-    monkeypatch.chdir(work)
-    assert (tmp_path / expected if made else work) == Path(project_root())
-
-
-def test_the_project_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`DATACACHALOG_ROOT` goes before everything; a table of `pyproject.toml` is a mark of its own."""
-    (tmp_path / "pyproject.toml").write_text("[tool.datacachalog]\n")
-    (tmp_path / "inner" / ".git").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "inner")
-    found = project_root()
-    monkeypatch.setenv("DATACACHALOG_ROOT", str(tmp_path / "inner"))
-    assert (str(tmp_path), str(tmp_path / "inner")) == (found, project_root())
 
 
 # -- other caches, and costs

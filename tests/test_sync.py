@@ -33,6 +33,11 @@ def public_methods(kind: type) -> dict[str, object]:
     return {"close" if name == "aclose" else name: inspect.getattr_static(kind, name) for name in names}
 
 
+def function_of(method: object) -> Callable[..., object]:
+    """What is called: a property's getter, a classmethod's function, or the method itself."""
+    return getattr(method, "fget", None) or getattr(method, "__func__", method)
+
+
 def test_both_catalogs_have_the_same_methods() -> None:
     """Whatever one catalog can, the other can."""
     assert sorted(public_methods(AsyncCatalog)) == sorted(public_methods(Catalog))
@@ -43,7 +48,7 @@ def test_both_catalogs_have_the_same_signatures() -> None:
     differences = {}
     for name, method in public_methods(AsyncCatalog).items():
         other = public_methods(Catalog)[name]
-        signatures = [str(inspect.signature(getattr(each, "fget", None) or each)) for each in (method, other)]
+        signatures = [str(inspect.signature(function_of(each))) for each in (method, other)]
         signatures[0] = signatures[0].replace("AbstractAsyncContextManager", "AbstractContextManager")
         if signatures[0] != signatures[1]:
             differences[name] = signatures

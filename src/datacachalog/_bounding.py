@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -12,9 +13,9 @@ import anyio.to_thread
 
 from ._config import CatalogConfig
 from ._digests import CrcAlgorithm
+from ._discovery import find_project
 from ._errors import ConfigurationError
 from ._models import FileMetadata
-from ._project import project_root
 from .ports import BoundedCache, Bounds, CacheKey, CachePort, CleanableCache, Declaration, Lease, Staging
 
 _DECLARED_SECONDS = 60.0
@@ -134,7 +135,7 @@ class Declaring:
     async def declaration(self) -> Declaration:
         """Say which datasets the catalog has, and to which project it belongs."""
         if self._declaration is None:
-            self._declaration = Declaration(await anyio.to_thread.run_sync(project_root), self._datasets)
+            self._declaration = Declaration(await anyio.to_thread.run_sync(_project_root), self._datasets)
         return self._declaration
 
     async def declare(self) -> None:
@@ -143,3 +144,11 @@ class Declaring:
         if self._cache is not None and now - self._declared > _DECLARED_SECONDS:
             self._declared = now
             await self._cache.declare(await self.declaration())
+
+
+def _project_root() -> str:
+    """Give the directory of the project that this process works in."""
+    try:
+        return str(find_project().root)
+    except ConfigurationError:  # what is wrong with its catalog file is said to whoever wants to read that
+        return os.path.realpath(os.curdir)

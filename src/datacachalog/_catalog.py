@@ -24,6 +24,7 @@ import anyio.to_thread
 from . import _lockfile
 from ._bounding import Declaring, OpenPath, bounded, bounds_of, cleanable
 from ._config import CatalogConfig
+from ._discovered import discovered_arguments
 from ._errors import (
     CacheError,
     ConfigurationError,
@@ -76,7 +77,7 @@ from ._pipeline.revalidate import is_confirmed
 from ._pipeline.versions import AsOf, checked_as_of, list_versions
 from ._pipeline.workers import each
 from ._pushing import Pushing
-from ._readers import reader_of
+from ._readers import ReadAs, check_read_as, read_files
 from ._sources import absolute_path
 from ._threads import to_its_end
 from .cache import FileCache
@@ -146,6 +147,38 @@ class AsyncCatalog:
         if bounds_of(self._config) is not None:
             bounded(self._cache)
         self._start()
+
+    @classmethod
+    def discover(cls, start: str | os.PathLike[str] | None = None, **overrides: Any) -> Self:
+        """Make the catalog that the project's catalog file describes.
+
+        The file is `datacachalog.toml`, or `[tool.datacachalog]` in `pyproject.toml`, in the nearest directory upwards
+        that has one. It is read, and nothing is imported or run. That takes a millisecond or two on the calling thread.
+
+        Args:
+            start: where the search begins; None means `DATACACHALOG_CATALOG` (the file) or `DATACACHALOG_ROOT` (the
+                directory), else the working directory.
+            **overrides: the catalog's arguments but for `datasets`, and fields of `CatalogConfig`: they go before the
+                environment, which goes before the file.
+
+        Raises:
+            CatalogFileError: the file can't be read or says something impossible; the text has the line.
+            ConfigurationError: there is no catalog file, or an override that can't be right.
+        """
+        directory, arguments = discovered_arguments(start, overrides)
+        catalog = cls(**arguments)
+        catalog._lock_directory = directory
+        return catalog
+
+    def _arguments(self) -> dict[str, Any]:
+        """Give the arguments of a catalog like this one."""
+        return {
+            "datasets": self.datasets,
+            "config": self._config,
+            "storage": self._storage,
+            "cache": self._cache,
+            "progress": self._progress,
+        }
 
     def _start(self) -> None:
         """Begin with nothing open."""
@@ -325,32 +358,36 @@ class AsyncCatalog:
         self,
         name: str,
         reader: Callable[..., Any] | None = None,
+        *,
+        as_: ReadAs | None = None,
         **kwargs: Any,
     ) -> Any:
         """Fetch a dataset and read it, in a worker thread.
+
+        Without a reader, several files become one frame with the union of their columns; text and JSON come as lists.
 
         Args:
             name: the dataset.
             reader: is called with the path, of a glob or prefix dataset with the list of paths; None means the
                 dataset's own reader, else one chosen by the suffix among the installed libraries.
-            **kwargs: for the reader.
+            as_: `"pandas"`, `"polars"`, `"arrow"` or `"duckdb"` for a frame of that library (of DuckDB a relation,
+                which reads the files when it is used), `"text"`, or `"json"`; goes before the dataset's own reader.
+            **kwargs: for the reader, or for the library's function that reads such files.
 
         Raises:
-            ConfigurationError: no reader for this suffix.
+            ConfigurationError: no reader for this suffix, or its library is not installed: the text has the extra.
             DatacachalogError: what `fetch` raises.
         """
+        check_read_as(as_, reader)
         dataset = self.get_dataset(name)
+        own_reader = reader or (dataset.reader if as_ is None else None)
         result = await self._fetch_one(dataset, Wish())
         _warn_of_stale([result])
-        content: Any = list(result.paths) if dataset.is_multi_file else result.path
 
         def read() -> Any:
-            chosen = reader or dataset.reader
-            if chosen is not None:
-                return chosen(content, **kwargs)
-            if dataset.is_multi_file:
-                return [reader_of(path)(path, **kwargs) for path in content]
-            return reader_of(content)(content, **kwargs)
+            if own_reader is not None:
+                return own_reader(list(result.paths) if dataset.is_multi_file else result.path, **kwargs)
+            return read_files(result.paths, is_multi_file=dataset.is_multi_file, as_=as_, arguments=kwargs)
 
         return await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
 

@@ -12,9 +12,11 @@ from typing import Any, Literal, Self, TypeVar
 
 from ._catalog import AsyncCatalog, stale_texts
 from ._config import CatalogConfig
+from ._discovered import discovered_arguments
 from ._errors import StaleDataWarning
 from ._loop_thread import LoopThread
 from ._models import CacheInfo, Dataset, DatasetStatus, FetchReport, FileMetadata, ObjectVersion, Plan, PushReport
+from ._readers import ReadAs
 from .ports import CachePort, StoragePort
 from .progress import ProgressOption
 
@@ -59,6 +61,28 @@ class Catalog:
             datasets, cache_dir=cache_dir, config=config, storage=storage, cache=cache, progress=progress
         )
         self._start(core)
+
+    @classmethod
+    def discover(cls, start: str | os.PathLike[str] | None = None, **overrides: Any) -> Self:
+        """Make the catalog that the project's catalog file describes.
+
+        The file is `datacachalog.toml`, or `[tool.datacachalog]` in `pyproject.toml`, in the nearest directory upwards
+        that has one. It is read, and nothing is imported or run. That takes a millisecond or two on the calling thread.
+
+        Args:
+            start: where the search begins; None means `DATACACHALOG_CATALOG` (the file) or `DATACACHALOG_ROOT` (the
+                directory), else the working directory.
+            **overrides: the catalog's arguments but for `datasets`, and fields of `CatalogConfig`: they go before the
+                environment, which goes before the file.
+
+        Raises:
+            CatalogFileError: the file can't be read or says something impossible; the text has the line.
+            ConfigurationError: there is no catalog file, or an override that can't be right.
+        """
+        directory, arguments = discovered_arguments(start, overrides)
+        catalog = cls(**arguments)
+        catalog._core._lock_directory = directory  # noqa: SLF001  # the same package's
+        return catalog
 
     def _start(self, core: AsyncCatalog) -> None:
         self._core = core
@@ -214,21 +238,27 @@ class Catalog:
         self,
         name: str,
         reader: Callable[..., Any] | None = None,
+        *,
+        as_: ReadAs | None = None,
         **kwargs: Any,
     ) -> Any:
         """Fetch a dataset and read it, in a worker thread.
+
+        Without a reader, several files become one frame with the union of their columns; text and JSON come as lists.
 
         Args:
             name: the dataset.
             reader: is called with the path, of a glob or prefix dataset with the list of paths; None means the
                 dataset's own reader, else one chosen by the suffix among the installed libraries.
-            **kwargs: for the reader.
+            as_: `"pandas"`, `"polars"`, `"arrow"` or `"duckdb"` for a frame of that library (of DuckDB a relation,
+                which reads the files when it is used), `"text"`, or `"json"`; goes before the dataset's own reader.
+            **kwargs: for the reader, or for the library's function that reads such files.
 
         Raises:
-            ConfigurationError: no reader for this suffix.
+            ConfigurationError: no reader for this suffix, or its library is not installed: the text has the extra.
             DatacachalogError: what `fetch` raises.
         """
-        return self._run(lambda core: core.load(name, reader, **kwargs))
+        return self._run(lambda core: core.load(name, reader, as_=as_, **kwargs))
 
     def plan(self, names: Iterable[str] | None = None) -> Plan:
         """Tell what `fetch_all` would do and why, in requests and bytes, without doing it.

@@ -66,6 +66,7 @@ def blocking() -> None:
     """The blocking methods return values."""
     storage, cache = ports()
     reader, observer = readers_and_observers()
+    Catalog.discover("project", offline=True).close()
     with Catalog(DATASETS, config=CatalogConfig(retries=2), storage=storage, cache=cache, progress=observer) as catalog:
         assert_type(catalog.fetch("customers", force=True, offline=False), Path)
         assert_type(catalog.fetch_files("orders"), list[Path])
@@ -74,6 +75,7 @@ def blocking() -> None:
         assert_type(catalog.lock(["customers"]), Path)
         assert_type(catalog.plan(["customers"]), Plan)
         assert_type(catalog.load("customers", reader, columns=["id"]), Any)
+        assert_type(catalog.load("customers", as_="polars", columns=["id"]), Any)
         assert_type(catalog.is_stale("customers"), bool)
         assert_type(catalog.status(), list[DatasetStatus])
         assert_type(catalog.push("customers", Path("new.parquet"), on_conflict="overwrite"), FileMetadata)
