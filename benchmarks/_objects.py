@@ -67,17 +67,21 @@ def running_store(place: Path, wanted: Iterable[tuple[int, int]]) -> Iterator[St
         subprocess.run(command, check=True)
         yield Store(None, real, objects, os.environ)
         return
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DATACACHALOG_"))}
-    clean = {name: value for name, value in clean.items() if not name.lower().endswith("_proxy")}
-    clean |= {
+    with running_nginx(data, checksums) as endpoints:
+        yield Store(endpoints, BUCKET, objects, {**clean_environment(), **endpoints.environment})
+
+
+def clean_environment() -> dict[str, str]:
+    """Give an environment for children in which nothing of the user's own configuration is."""
+    unwanted = ("AWS_", "DATACACHALOG_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    return {name: value for name, value in clean.items() if not name.lower().endswith("_proxy")} | {
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
-    with running_nginx(data, checksums) as endpoints:
-        yield Store(endpoints, BUCKET, objects, {**clean, **endpoints.environment})
 
 
 def _make(path: Path, size: int) -> tuple[str, str]:

@@ -12,23 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 BUCKET = "bench"
 FAR_SECONDS = 0.030
 FAR_BYTES_PER_SECOND = 60_000_000
 LATENCIES_MS = (0, 10, 30, 100)
-PROGRAMS = {"nginx": "nginx-light", "curl": "curl", "openssl": "openssl", "setpriv": "util-linux"}
-"""What has to be installed, and the Debian package of each; and `libnginx-mod-http-echo`."""
 
-_ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
+_NGINX_ROOT = Path(os.environ.get("BENCH_NGINX_ROOT", "/"))
+_NGINX = _NGINX_ROOT / "usr/sbin/nginx"
+_ECHO_MODULE = _NGINX_ROOT / "usr/lib/nginx/modules/ngx_http_echo_module.so"
 
 _CONFIG = """\
 load_module {echo_module};
@@ -58,7 +57,9 @@ http {{
     map $uri $checksum_of_any_answer {{ include {directory}/small.map; }}
     map $uri $checksum_of_whole_answer {{ include {directory}/large.map; }}
     map $http_range $checksum_of_unranged {{ "" $checksum_of_whole_answer; }}
+    map "$checksum_of_any_answer$checksum_of_unranged" $checksum_type {{ "~." FULL_OBJECT; }}
     add_header x-amz-checksum-crc64nvme $checksum_of_any_answer$checksum_of_unranged;
+    add_header x-amz-checksum-type $checksum_type;
     server {{
         listen 127.0.0.1:{http};
         listen 127.0.0.1:{https} ssl;
@@ -66,6 +67,11 @@ http {{
         ssl_certificate_key {directory}/server.key;
         ssl_session_cache shared:tls:1m;
         location / {{ if ($args ~ "list-type=2") {{ proxy_pass http://127.0.0.1:{lister}; }} }}
+    }}
+    log_format bytes "$request_method $status $body_bytes_sent $http_range";
+    server {{
+        listen 127.0.0.1:{logged};
+        access_log {directory}/access.log bytes;
     }}
 {distant}
 }}
@@ -84,11 +90,17 @@ _DISTANT = """\
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the servers are: `"http"`, `"https"`, `"far"`, and `"latency-30"` and the like without a limit of rate."""
+    """Where the servers are.
+
+    Args:
+        urls: `"http"`, `"https"`, `"far"`; `"latency-30"` and the like, without a limit of rate; `"logged"`.
+        environment: who may ask, and whom to trust, in the names that S3 clients read.
+        access_log: what `"logged"` was asked: method, status, bytes of the body sent, range.
+    """
 
     urls: Mapping[str, str]
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Who may ask, and whom to trust, in the names that S3 clients read."""
+    environment: Mapping[str, str]
+    access_log: Path
 
 
 @contextlib.contextmanager
@@ -99,15 +111,15 @@ def running_nginx(data: Path, checksums: Mapping[str, tuple[int, str]]) -> Itera
         data: what to serve; a directory `nginx` beside it is made for the server's own files.
         checksums: URL path → size in bytes and base64 CRC-64/NVME.
     """
-    if shutil.which("nginx", path=_path()) is None or not _ECHO_MODULE.exists():
-        sys.exit("nginx and its echo module are needed: apt-get install nginx-light libnginx-mod-http-echo")
+    if not _NGINX.exists() or not _ECHO_MODULE.exists():
+        sys.exit(f"{_NGINX} and {_ECHO_MODULE} are needed: `nox -s bench` brings Debian's")
     directory = data.parent / "nginx"
     directory.mkdir()
     for name, is_small in (("small", True), ("large", False)):
         lines = [f'"{path}" "{crc}";\n' for path, (size, crc) in checksums.items() if (size <= 8 << 20) is is_small]
         (directory / f"{name}.map").write_text("".join(lines))
     _make_certificate(directory)
-    kinds = ["http", "https", "lister", "far", *(f"latency-{ms}" for ms in LATENCIES_MS)]
+    kinds = ["http", "https", "lister", "logged", "far", *(f"latency-{ms}" for ms in LATENCIES_MS)]
     ports = dict(zip(kinds, _free_ports(len(kinds)), strict=True))
     far = f"limit_rate {FAR_BYTES_PER_SECOND}; sendfile_max_chunk 512k;"
     distant = [(ports["far"], FAR_SECONDS, far), *((ports[f"latency-{ms}"], ms / 1e3, "") for ms in LATENCIES_MS)]
@@ -120,11 +132,11 @@ def running_nginx(data: Path, checksums: Mapping[str, tuple[int, str]]) -> Itera
             _DISTANT.format(port=port, seconds=seconds, rate=rate, lister=ports["lister"])
             for port, seconds, rate in distant
         ),
-        **{kind: ports[kind] for kind in ("http", "https", "lister")},
+        **{kind: ports[kind] for kind in ("http", "https", "lister", "logged")},
     )
     (directory / "nginx.conf").write_text(config)
     lister = [sys.executable, str(Path(__file__).with_name("_lister.py")), str(data), str(ports["lister"])]
-    server = ["nginx", "-c", str(directory / "nginx.conf"), "-e", str(directory / "error.log")]
+    server = [str(_NGINX), "-c", str(directory / "nginx.conf"), "-e", str(directory / "error.log")]
     with contextlib.ExitStack() as stack:
         for command, awaited in ((lister, ("lister",)), (server, tuple(set(ports) - {"lister"}))):
             child = _start(command)
@@ -139,12 +151,11 @@ def running_nginx(data: Path, checksums: Mapping[str, tuple[int, str]]) -> Itera
             "CURL_CA_BUNDLE": str(directory / "ca.pem"),
         }
         urls = {kind: f"http{'s' if kind == 'https' else ''}://127.0.0.1:{port}" for kind, port in ports.items()}
-        yield Endpoints(urls, environment)
+        yield Endpoints(urls, environment, directory / "access.log")
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PATH": _path()}
-    return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command], env=environment, stdin=subprocess.DEVNULL)
+    return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command], stdin=subprocess.DEVNULL)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -177,8 +188,3 @@ def _make_certificate(directory: Path) -> None:
     for names in (authority, server):
         command = ["openssl", "req", "-x509", "-days", "2", *key, *names]
         subprocess.run(command, cwd=directory, check=True, capture_output=True)
-
-
-def _path() -> str:
-    # Debian's nginx is in /usr/sbin, which isn't in everybody's PATH.
-    return f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
