@@ -55,7 +55,7 @@ MANY_SMALL = {
     "floor-asyncio": ["16", str(8 * MIB)],
     "floor-threads": ["8", str(8 * MIB)],
 }
-FAR_LARGE = ONE_LARGE | {
+FAR_LARGE = {name: settings for name, settings in ONE_LARGE.items() if name != "floor-curl"} | {
     "s5cmd": ["1", "--concurrency", "64", "--part-size", "8"],
     "obstore": ["64", str(8 * MIB)],
     "boto3-tuned": ["tuned", "32", str(8 * MIB)],

@@ -182,13 +182,12 @@ def save(options: argparse.Namespace, script: str, results: Any, tables: Sequenc
     if options.results is None:
         return
     now = time.gmtime()
-    date = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
     content = {
         "script": script,
-        "date": date,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", now),
         "load_before": options.load,
         **machine(),
-        "tables": list(tables),
+        "tables": [text.splitlines() for text in tables],
         "results": results,
     }
     options.results.mkdir(exist_ok=True)

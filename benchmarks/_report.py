@@ -112,6 +112,7 @@ def draw(runs: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "benchmarks"  # the same figures give the same file
+    mpl.rcParams["svg.fonttype"] = "none"  # letters as text, not as outlines
     import matplotlib.pyplot as plt
 
     works = [pair for script in ("downloads", "push") if script in runs for pair in _works(runs[script])]
@@ -137,7 +138,7 @@ def _draw_bars(panel: Any, name: str, contenders: Mapping[str, Any]) -> None:
     most = [whole[one]["max"] - whole[one]["median"] for one in names]
     shades = {"f": "lightgrey", "d": "tab:blue"}  # floors and datacachalog
     panel.barh(names, medians, xerr=[least, most], color=[shades.get(one[0], "tab:orange") for one in names])
-    panel.set_title(f"{name}: seconds, whole process")
+    panel.set_title(f"{name}: process, s")
 
 
 def _draw_latency(panel: Any, results: Mapping[str, Any]) -> None:

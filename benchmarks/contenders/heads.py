@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -43,3 +44,4 @@ async def with_aiobotocore() -> None:
 
 
 asyncio.run(with_obstore() if library == "obstore" else with_aiobotocore())
+os._exit(0)  # obstore's own threads now and then abort the end of an interpreter that has used it asynchronously
