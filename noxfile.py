@@ -125,9 +125,9 @@ def unpacked_nginx(session: nox.Session) -> Path:
 
     They aren't installed, because that would start a web server on the machine.
     """
-    if shutil.which("nginx") is not None and Path("/usr/lib/nginx/modules/ngx_http_echo_module.so").exists():
+    if Path("/usr/sbin/nginx").exists() and Path("/usr/lib/nginx/modules/ngx_http_echo_module.so").exists():
         return Path("/")
-    directory = Path(session.create_tmp()) / "nginx"
+    directory = Path(session.create_tmp()).resolve() / "nginx"
     if not (directory / "usr/sbin/nginx").exists():
         apt_get = as_root(session, "the benchmarks start an nginx, and it can't be had here")
         shutil.rmtree(directory, ignore_errors=True)
@@ -163,7 +163,8 @@ def bench(session: nox.Session) -> None:
     arguments = list(session.posargs)
     first_option = next((number for number, text in enumerate(arguments) if text.startswith("-")), len(arguments))
     names, options = arguments[:first_option], arguments[first_option:]
-    results = Path(session.create_tmp()) / "results" if options else Path("benchmarks/results")
+    temporary = Path(session.create_tmp())  # from here on the session's own, so that it is always the same disk
+    results = temporary / "results" if options else Path("benchmarks/results")
     if options:
         shutil.rmtree(results, ignore_errors=True)
     for script in sorted(Path("benchmarks").glob("[!_]*.py")):
