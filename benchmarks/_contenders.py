@@ -33,8 +33,8 @@ CONTENDERS = (
 # The settings of s5cmd are `--numworkers` and then its `cp`'s; of curl `--parallel-max`; of the others threads or
 # requests at once, and bytes of a range; boto3 has its style first, and s3fs has the ranges at once last.
 ONE_LARGE = {
-    "s5cmd": ["1", "--concurrency", "16", "--part-size", "16"],
-    "obstore": ["16", str(16 * MIB)],
+    "s5cmd": ["1", "--concurrency", "8", "--part-size", "16"],
+    "obstore": ["4", str(8 * MIB)],
     "boto3": ["default", "10", str(8 * MIB)],
     "boto3-tuned": ["tuned", "10", str(16 * MIB)],
     "boto3-crt": ["crt", "10", str(8 * MIB)],
@@ -56,8 +56,8 @@ MANY_SMALL = {
     "floor-threads": ["8", str(8 * MIB)],
 }
 FAR_LARGE = {name: settings for name, settings in ONE_LARGE.items() if name != "floor-curl"} | {
-    "s5cmd": ["1", "--concurrency", "64", "--part-size", "8"],
-    "obstore": ["64", str(8 * MIB)],
+    "s5cmd": ["1", "--concurrency", "32", "--part-size", "16"],
+    "obstore": ["32", str(8 * MIB)],
     "boto3-tuned": ["tuned", "32", str(8 * MIB)],
     "s3fs": ["1", str(8 * MIB), "64"],
     "floor-asyncio": ["32", str(8 * MIB)],
