@@ -26,6 +26,11 @@ SERVER_PROGRAMS = {
 }
 """What the integration tests start, and the Debian package that each program is in."""
 
+QUIETLY = {"DEBIAN_FRONTEND": "noninteractive"}
+
+BENCH_PROGRAMS = {**SERVER_PROGRAMS, "curl": "curl", "openssl": "openssl", "setpriv": "util-linux"}
+BENCH_NGINX = ("nginx", "libnginx-mod-http-echo")
+
 
 def works(version: str) -> bool:
     """Whether this Python is here. A pyenv shim is on the PATH even where the version behind it is not switched on."""
@@ -87,30 +92,52 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Run the tests that need a real S3 server: a Ceph RADOS gateway, installed by apt where it is missing."""
-    install_server_programs(session)
+    install_programs(session, SERVER_PROGRAMS, "the integration tests start a Ceph RADOS gateway")
     session.install("-e", ".", *group("test"))
     session.run("pytest", "-m", "integration", *session.posargs)
 
 
-def install_server_programs(session: nox.Session) -> None:
+def install_programs(session: nox.Session, programs: dict[str, str], why: str) -> None:
     """Install the Debian packages of the programs that are missing; where that can't be done, skip, or fail in CI."""
-    packages = sorted({package for program, package in SERVER_PROGRAMS.items() if shutil.which(program) is None})
-    if not packages:
-        return
+    packages = sorted({package for program, package in programs.items() if shutil.which(program) is None})
+    if packages:
+        apt_get = as_root(session, f"{why}, and {', '.join(packages)} can't be installed here")
+        session.run(*apt_get, "-q", "update", external=True, env=QUIETLY)
+        session.run(*apt_get, "-qy", "install", "--no-install-recommends", *packages, external=True, env=QUIETLY)
+
+
+def as_root(session: nox.Session, otherwise: str) -> list[str]:
+    """Give the command line of an apt-get that may install; where there is none, skip, or fail in CI."""
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     may_sudo = shutil.which("sudo") is not None and subprocess.run(["sudo", "-n", "true"]).returncode == 0  # noqa: S607
     if shutil.which("apt-get") is None or not (is_root or may_sudo):
         text = (
-            f"the integration tests start a Ceph RADOS gateway, and {', '.join(packages)} can't be installed here:"
-            " that takes apt-get, and root or a sudo that asks nothing. Install them, then run this again."
+            f"{otherwise}: that takes apt-get, and root or a sudo that asks nothing. Install them, then run this again."
         )
         if os.environ.get("CI"):
             session.error(text)
         session.skip(text)
-    apt_get = ["apt-get"] if is_root else ["sudo", "-n", "apt-get"]
-    environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    session.run(*apt_get, "-q", "update", external=True, env=environment)
-    session.run(*apt_get, "-qy", "install", "--no-install-recommends", *packages, external=True, env=environment)
+    return ["apt-get"] if is_root else ["sudo", "-n", "apt-get"]
+
+
+def unpacked_nginx(session: nox.Session) -> Path:
+    """Give a directory with nginx and its echo module in it: `/`, or one into which Debian's packages are unpacked.
+
+    They aren't installed, because that would start a web server on the machine.
+    """
+    if Path("/usr/sbin/nginx").exists() and Path("/usr/lib/nginx/modules/ngx_http_echo_module.so").exists():
+        return Path("/")
+    directory = Path(session.create_tmp()).resolve() / "nginx"
+    if not (directory / "usr/sbin/nginx").exists():
+        apt_get = as_root(session, "the benchmarks start an nginx, and it can't be had here")
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        session.run(*apt_get, "-q", "update", external=True, env=QUIETLY)
+        with session.chdir(directory):
+            session.run("apt-get", "-q", "download", *BENCH_NGINX, external=True)
+            for package in Path().glob("*.deb"):
+                session.run("dpkg-deb", "--extract", str(package), ".", external=True)
+    return directory
 
 
 @nox.session
@@ -129,8 +156,18 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run each benchmark, or those that are named: `nox -s bench -- import_time`."""
-    session.install("-e", ".[cli]")
+    """Run each benchmark, or those that are named; with options, keep nothing: `nox -s bench -- downloads --quick`."""
+    install_programs(session, BENCH_PROGRAMS, "the benchmarks start servers")
+    environment = {"BENCH_NGINX_ROOT": str(unpacked_nginx(session))}
+    session.install("-e", ".[cli]", *group("bench"))
+    arguments = list(session.posargs)
+    first_option = next((number for number, text in enumerate(arguments) if text.startswith("-")), len(arguments))
+    names, options = arguments[:first_option], arguments[first_option:]
+    temporary = Path(session.create_tmp())  # from here on the session's own, so that it is always the same disk
+    results = temporary / "results" if options else Path("benchmarks/results")
+    if options:
+        shutil.rmtree(results, ignore_errors=True)
     for script in sorted(Path("benchmarks").glob("[!_]*.py")):
-        if not session.posargs or script.stem in session.posargs:
-            session.run("python", str(script))
+        if not names or script.stem in names:
+            session.run("python", str(script), *options, "--results", str(results), env=environment)
+    session.run("python", "benchmarks/_report.py", str(results), *([] if options else ["benchmarks/README.md"]))

@@ -7,20 +7,24 @@ import os
 import platform
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from _harness import arguments, save
+from _report import table
+
 from datacachalog import AsyncCatalog, CatalogConfig, Dataset, FileCache, FileMetadata
 from datacachalog.cache import _evictor, _usage
 from datacachalog.ports import Bounds, CacheKey, Verified
 from datacachalog.testing import MemoryStorage
 
-FILES = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+OPTIONS = arguments(rounds="(not used: every figure is of many files)")
+FILES = 2_000 if OPTIONS.quick else 100_000
 SIZE = 100
+ROWS: list[list[str]] = []
 PER_DIRECTORY = 1000
 PUBLISHES = 300
 HITS = 3000
@@ -42,6 +46,7 @@ async def seconds_of(work: Awaitable[object]) -> float:
 
 def say(what: str, seconds: float, per: str = "") -> None:
     factor, unit = (1, "s") if seconds >= 1 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
+    ROWS.append([what, f"{seconds * factor:.2f} {unit}", per])
     print(f"{what:<66} {seconds * factor:8.2f} {unit:<2} {per}")
 
 
@@ -118,6 +123,7 @@ def main() -> None:
         asyncio.run(measure(directory))
     finally:
         shutil.rmtree(Path(directory))
+    save(OPTIONS, "eviction", ROWS, [table([f"a cache of {FILES:,} files", "takes", ""], ROWS)])
 
 
 if __name__ == "__main__":
