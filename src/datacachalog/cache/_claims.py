@@ -45,26 +45,29 @@ class LockFile:
             if offset in self._held:
                 return False
             handle = self._open()
-            try:
-                _lock(handle, offset)
-            except OSError as error:
-                if error.errno in _BUSY:
-                    return False
-            self._held.add(offset)
-            return True
+            self._held.add(offset)  # so that nobody closes the file meanwhile
+        # Not within the mutex: the kernel lets go of the interpreter's lock, and all threads would queue up here.
+        try:
+            _lock(handle, offset)
+        except OSError as error:
+            if error.errno in _BUSY:
+                self._forget(offset)
+                return False
+        return True
 
     def release(self, key_hash: str) -> None:
         """Give a claim back."""
-        offset = _offset(key_hash)
+        offset, handle = _offset(key_hash), self._handle
+        if handle is not None and offset in self._held:
+            with suppress(OSError):  # a file system without locks
+                _unlock(handle, offset)
+        self._forget(offset)
+
+    def _forget(self, offset: int) -> None:
         with self._mutex:
             self._held.discard(offset)
-            if self._handle is None:
-                return
-            if self._held:
-                with suppress(OSError):  # a file system without locks
-                    _unlock(self._handle, offset)
-            else:
-                os.close(self._handle)  # drops the last claim
+            if not self._held and self._handle is not None:
+                os.close(self._handle)
                 self._handle = None
 
     def _open(self) -> int:
