@@ -320,21 +320,23 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(kept_bytes=st.sampled_from([0, 700, 1400, 6000]), dies_after=st.none() | st.integers(1, 15))
     def evict(self, kept_bytes: int, dies_after: int | None) -> None:
         steps["evict"] += 1
-        before = dict(self.cached)
+        before, own_before = dict(self.cached), self.own
 
         async def run() -> int:
             async with self._catalog() as catalog:
                 return await catalog.evict(max_bytes=kept_bytes)
 
         has_died = self._live(run, dies_after) is None
-        self.cached = self._look()
+        self.cached, self.own = self._look(), self._look_for_own()
         evicted = {name for name in NAMES if self.cached[name] is None and before[name] is not None}
         kept = {name for name in NAMES if self.cached[name] is not None}
-        steps["evicted"] += len(evicted)
+        steps["evicted"] += len(evicted) + len(own_before - self.own)
+        assert self.own <= own_before
         assert {name: before[name] for name in kept} == {name: self.cached[name] for name in kept}
         if has_died:
             return
-        assert sum(self._data(name).stat().st_size for name in kept) <= kept_bytes
+        own_bytes = sum(len(content(name, number, SIZES[name] + number % 3)) for name, number in self.own)
+        assert sum(self._data(name).stat().st_size for name in kept) + own_bytes <= kept_bytes
         assert all(self.used[one] <= self.used[other] for one in evicted for other in kept)
 
     @rule(dies_after=st.none() | st.integers(1, 15))
