@@ -148,9 +148,10 @@ async def test_object_whose_credentials_expire_midway_comes_whole(keyed, make_lo
     """New credentials are found where the first were, and no part is downloaded twice."""
     login = make_login(kind)
 
-    def expire() -> None:
-        keyed.expire_access_key("second")
+    def expire() -> None:  # other parts are under way, so there is never a moment without good credentials
+        keyed.issue_access_key("second")
         login.write("second")
+        keyed.expire_access_key("second")
 
     keyed.add_faults(Meanwhile(nth=6, action=expire))
     storage = login.storage(endpoint_url=keyed.endpoint_url, **settings)

@@ -262,10 +262,24 @@ def test_access_key_that_has_expired_is_told_so():
     assert [(400, True, False), (200, False, False), (403, False, True)] == answers
 
 
+def test_access_key_that_was_issued_is_served_beside_the_old_one():
+    """Until the old one expires both are served, and the order of the two calls is one without a gap."""
+    with FaultServer(access_key="old") as server:
+        server.put("bucket", "k", b"data")
+        statuses = []
+        for step in (server.issue_access_key, server.expire_access_key):
+            step("new")
+            for key_id in ("old", "new"):
+                credential = {"Authorization": f"AWS4-HMAC-SHA256 Credential={key_id}/20240101/us-east-1/s3/x"}
+                statuses.append(_request(server, "GET", "/bucket/k", credential)[0])
+    assert statuses == [200, 200, 400, 200]
+
+
 def test_access_key_of_a_server_for_everybody_cannot_expire(server):
-    """Where no key is asked for there is none that could expire."""
-    with pytest.raises(ValueError, match="access_key"):
-        server.expire_access_key("new")
+    """Where no key is asked for there is none that could expire or be issued."""
+    for step in (server.issue_access_key, server.expire_access_key):
+        with pytest.raises(ValueError, match="access_key"):
+            step("new")
 
 
 def test_presigned_url_is_served():

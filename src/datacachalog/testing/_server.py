@@ -161,7 +161,8 @@ class FaultServer:
 
     Args:
         faults: what goes wrong. Those that meet one request act together; `Status` goes before the others.
-        access_key: the only access key that is served, until `expire_access_key`; None serves everybody.
+        access_key: the only access key that is served, until `issue_access_key` or `expire_access_key`;
+            None serves everybody.
         default_checksum: which checksum is stored for an object whose writer gives none, as S3 does; None for a store
             that doesn't.
         has_checksums_on_ranges: answer a request for a part with the checksum of the whole, which S3 does not.
@@ -188,7 +189,7 @@ class FaultServer:
             heeds_write_conditions=heeds_write_conditions,
         )
         self._script = FaultScript()
-        self._access_key = access_key
+        self._access_keys = None if access_key is None else frozenset({access_key})
         self._expired_keys: frozenset[str] = frozenset()
         self._has_checksums_on_ranges = has_checksums_on_ranges
         # Re-entrant and held for a few statements only, so that it can be taken on an event loop.
@@ -347,17 +348,29 @@ class FaultServer:
 
     # -- what goes wrong
 
-    def expire_access_key(self, successor: str) -> None:
-        """From now on serve another access key; who signs with the old one is told that it has expired.
+    def issue_access_key(self, access_key: str) -> None:
+        """From now on serve this access key too.
 
         Raises:
             ValueError: everybody is served.
         """
         with self._changed:
-            if self._access_key is None:
-                raise ValueError("this FaultServer serves every access key: make it with access_key=…")
-            self._expired_keys |= {self._access_key}
-            self._access_key = successor
+            self._access_keys = self._served_keys() | {access_key}
+
+    def expire_access_key(self, successor: str) -> None:
+        """From now on serve no access key but this; who signs with an old one is told that it has expired.
+
+        Raises:
+            ValueError: everybody is served.
+        """
+        with self._changed:
+            self._expired_keys |= self._served_keys() - {successor}
+            self._access_keys = frozenset({successor})
+
+    def _served_keys(self) -> frozenset[str]:
+        if self._access_keys is None:
+            raise ValueError("this FaultServer serves every access key: make it with access_key=…")
+        return self._access_keys
 
     def add_faults(self, *faults: ServerFault) -> None:
         """Append faults; they count from now on.
@@ -485,9 +498,9 @@ class FaultServer:
                 if isinstance(fault, Status):
                     raise scripted_error(fault)
             with self._changed:
-                access_key, expired_keys = self._access_key, self._expired_keys
-            if access_key is not None:
-                require_access_key(request, access_key, expired_keys)
+                access_keys, expired_keys = self._access_keys, self._expired_keys
+            if access_keys is not None:
+                require_access_key(request, access_keys, expired_keys)
             answer = answer_of(self._store, request, has_checksums_on_ranges=self._has_checksums_on_ranges)
         except S3Error as error:
             answer = error_answer(request, error)
