@@ -1,8 +1,8 @@
 """Does the cache do what a few lines in memory say it does, whatever is done in whatever order?
 
-Remote writes and deletions, fetches of every kind, faults on the way, damage to the cached files, and processes that
-die at any effect on the disk; after each step all that the cache gives, the newest and older versions, is compared with
-the model (G1, G3 to G6).
+Remote writes and deletions, fetches of every kind, pushes, evictions, faults on the way, damage to the cached files,
+and processes that die at any effect on the disk; after each step all that the cache gives, the newest and older
+versions, is compared with the model (G1, G3 to G6), and after each push what it has replaced (G9).
 
 `DATACACHALOG_TEST_MODEL_EXAMPLES` says how many sequences are run (50 if it doesn't); with it they are new ones each
 time.
@@ -19,7 +19,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -33,14 +33,18 @@ from datacachalog import (
     Dataset,
     FetchReport,
     FileCache,
+    FileMetadata,
     IntegrityError,
     ObjectNotFoundError,
+    ObjectVersion,
+    PushConflictError,
     StaleDataWarning,
     StorageUnreachableError,
     ThrottledError,
     TransferError,
+    _pushing,
 )
-from datacachalog._pipeline import requests
+from datacachalog._pipeline import requests, upload
 from datacachalog.cache import _claims, _disk, _partials
 from datacachalog.ports import CacheKey
 from datacachalog.testing import Cut, FaultyStorage, Meanwhile, MemoryStorage, Reset, Throttled, Unreachable, WrongBytes
@@ -111,6 +115,16 @@ FAULTS = st.lists(
     min_size=1,
     max_size=2,
 )
+PUSH_FAULTS = st.lists(
+    st.tuples(
+        st.sampled_from(["unreachable", "throttled", "lost", "replaced", "deleted"]),
+        st.sampled_from(NAMES),
+        st.integers(1, 4),
+        st.sampled_from([1, 100]),
+        st.just(0),
+    ),
+    max_size=2,
+)
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -122,6 +136,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.memory = MemoryStorage(chunk_bytes=256, is_versioned=True)
         self.storage = FaultyStorage(self.memory)
         self.cache = FileCache(self.directory)
+        self.local_path = Path(tempfile.mkdtemp(prefix="datacachalog-model-")) / "mine.bin"
         self.disk = MortalDisk()
         self.runner = asyncio.Runner()
         self.last_version = 0
@@ -143,6 +158,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.disk.restore()
         self.runner.close()
         shutil.rmtree(self.directory)
+        shutil.rmtree(self.local_path.parent)
 
     # -- the remote
 
@@ -284,6 +300,76 @@ class CacheMachine(RuleBasedStateMachine):
                 }
             case _:
                 raise result
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        on_conflict=st.sampled_from(["raise", "raise", "overwrite"]),
+        faults=PUSH_FAULTS,
+        dies_after=st.none() | st.integers(1, 15),
+    )
+    def push(
+        self, name: str, on_conflict: Literal["raise", "overwrite"], faults: Sequence[Any], dies_after: int | None
+    ) -> None:
+        steps[f"push, {on_conflict}"] += 1
+        self.fetches += 1
+        self.last_version += 1
+        number, cached_before, current_before = self.last_version, self.cached[name], self.current[name]
+        self.local_path.write_bytes(content(name, number, SIZES[name] + number % 3))
+        self.storage.clear_faults()
+        for fault in faults:
+            self.storage.add_faults(self._fault(*fault))
+        kinds = {kind for kind, target, *_ in faults if target == name}
+
+        async def run() -> FileMetadata | Exception:
+            async with self._catalog() as catalog:
+                try:
+                    return await catalog.push(name, self.local_path, on_conflict=on_conflict)
+                except DatacachalogError as error:
+                    return error
+
+        result = self._live(run, dies_after)
+        self.storage.clear_faults()
+        written = self._take_note_of_push(name, number)
+        if on_conflict == "raise":
+            assert written in ([], [cached_before]), f"{name}: cached was {cached_before}, replaced was {written}"
+        match result:
+            case None:
+                self.seen = {name: {number} if written else set()}
+                self._look_after_death([name])
+            case FileMetadata():
+                assert self.current[name] == number
+                assert result.version_id == self.ids[name][number]
+                self.cached[name], self.used[name] = number, self.fetches
+            case PushConflictError():
+                steps["PushConflictError"] += 1
+                assert on_conflict == "raise"
+                assert cached_before != current_before or kinds & {"replaced", "deleted"}
+            case StorageUnreachableError() | ThrottledError():
+                steps["push refused"] += 1
+                assert kinds & {"unreachable", "throttled", "lost"}
+            case _:
+                raise result
+
+    def _take_note_of_push(self, name: str, number: int) -> list[int | None]:
+        """Note what the remote has got, and give what was there before each time that it got it."""
+
+        async def run() -> list[ObjectVersion]:
+            async with self._catalog() as catalog:
+                return await catalog.versions(name)
+
+        known = {version_id: number for number, version_id in self.ids[name].items()}
+        history: list[int | None] = [None]
+        replaced: list[int | None] = []
+        for version in reversed(self.runner.run(run())):
+            if version.is_delete_marker:
+                history.append(None)
+            else:
+                if version.version_id not in known:
+                    replaced.append(history[-1])
+                    self.ids[name][number] = version.version_id
+                history.append(known.get(version.version_id, number))
+        self._becomes(name, history[-1])
+        return replaced
 
     @rule(which=st.integers(0, 100), how=st.sampled_from(["cut", "edit", "gone"]))
     def damage_version(self, which: int, how: str) -> None:
@@ -486,6 +572,8 @@ class CacheMachine(RuleBasedStateMachine):
                 return Cut(at, **where)
             case "reset":
                 return Reset(at, **where)
+            case "lost":  # the write is done, its answer doesn't come
+                return Reset(**where)
             case "wrong":
                 return WrongBytes(at % 600, **where)
             case "replaced":
@@ -516,6 +604,8 @@ def test_g3_whatever_is_done_in_whatever_order_the_cache_gives_right_bytes(
 ) -> None:
     """After every step of sequences of writes, fetches, faults, damages and deaths the cache is as the model says."""
     monkeypatch.setattr(requests, "_FIRST_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(upload, "_LEAST_PART_BYTES", PART_BYTES)
+    monkeypatch.setattr(_pushing, "_IN_MEMORY_BYTES", 2 * PART_BYTES)
     steps.clear()
     run_state_machine_as_test(
         CacheMachine,
