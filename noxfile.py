@@ -159,7 +159,7 @@ def bench(session: nox.Session) -> None:
     """Run each benchmark, or those that are named; with options, keep nothing: `nox -s bench -- downloads --quick`."""
     install_programs(session, BENCH_PROGRAMS, "the benchmarks start servers")
     environment = {"BENCH_NGINX_ROOT": str(unpacked_nginx(session))}
-    session.install("-e", ".[cli]", *group("bench"))
+    session.install(".[cli]", *group("bench"))  # with its bytecode, as whoever installs it has it
     arguments = list(session.posargs)
     first_option = next((number for number, text in enumerate(arguments) if text.startswith("-")), len(arguments))
     names, options = arguments[:first_option], arguments[first_option:]
