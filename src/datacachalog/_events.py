@@ -87,6 +87,15 @@ class RequestRetried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnpackStarted:
+    """The file, an archive, is here, and is being unpacked; that may take its time."""
+
+    operation: int
+    dataset: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileFinished:
     """A file is in the cache, right and whole: `size_bytes` is its size, `bytes_downloaded` what was received."""
 
@@ -138,6 +147,7 @@ Event = (
     | TransferRestarted
     | TransferAwaited
     | RequestRetried
+    | UnpackStarted
     | FileFinished
     | DatasetFinished
     | DatasetFailed

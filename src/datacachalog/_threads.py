@@ -1,9 +1,9 @@
 """What becomes of work in a thread when the one who waits for it is cancelled? It goes on: a thread can't be stopped.
 
 So either the cancellation waits for the work (`to_its_end`), because the work would otherwise write into a file that is
-being closed, or take a claim that nobody gives back; or the work is left to itself (`in_daemon_thread`), because it may
-take long and has no effect. Both hold for anyio's cancel scopes and for asyncio's `Task.cancel()`, against which a
-shielded scope alone does not help.
+being closed, or take a claim that nobody gives back, and the work is told to hurry if it can; or it is left to itself
+(`in_daemon_thread`), because it may take long and has no effect. Both hold for anyio's cancel scopes and for asyncio's
+`Task.cancel()`, against which a shielded scope alone does not help.
 """
 
 from __future__ import annotations
@@ -55,16 +55,26 @@ if hasattr(os, "register_at_fork"):
 
 
 async def to_its_end(
-    work: Coroutine[Any, Any, _Result], undo: Callable[[_Result], Awaitable[object]] | None = None
+    work: Coroutine[Any, Any, _Result],
+    undo: Callable[[_Result], Awaitable[object]] | None = None,
+    *,
+    hurry: Callable[[], object] | None = None,
 ) -> _Result:
     """Wait for work to its end, and only then be cancelled.
 
     Args:
         work: it.
         undo: gives back what the work has got, where the cancelled caller doesn't learn of it.
+        hurry: is called when the caller is cancelled, to make the work end soon.
     """
     task = asyncio.ensure_future(work)
     cancellation: asyncio.CancelledError | None = None
+    if hurry is not None:
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancellation = error
+            hurry()
     with anyio.CancelScope(shield=True):
         while not task.done():
             try:

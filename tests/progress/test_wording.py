@@ -179,3 +179,17 @@ def test_the_summary_says_that_it_was_cancelled():
 def test_the_summary_of_nothing_but_failures_does_not_boast():
     """No file came, so there is no rate to tell."""
     assert "nothing downloaded in 0.8 s, 2 failed" == summary_text(summary(files_downloaded=0, datasets_failed=2))
+
+
+def test_a_file_that_is_being_unpacked_says_so():
+    """It is here, and no more bytes of it will come."""
+    file = ActiveFile(
+        dataset="survey",
+        uri="s3://bucket/survey.zip",
+        is_only_file=True,
+        owner=None,
+        received_bytes=1,
+        size_bytes=1,
+        is_unpacking=True,
+    )
+    assert "survey (unpacking)" == file_text(file)

@@ -19,6 +19,7 @@ import os
 import random
 import shutil
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -31,19 +32,22 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
+from .._archives import UnpackFormat
 from .._digests import CrcAlgorithm, digest_file
-from .._errors import CacheError, IntegrityError, UnsafePathError, redact_uri
+from .._errors import ArchiveError, CacheError, IntegrityError, UnsafePathError, redact_uri
 from .._models import CacheMetadata, FileMetadata
 from .._sources import absolute_path
 from .._threads import to_its_end
-from ..ports import Busy, CacheEntry, CacheKey, Claim, Verified, VersionChangedError
+from ..ports import Busy, CacheEntry, CacheKey, Claim, Unpacked, Verified, VersionChangedError
 from . import _disk, _sidecar
 from ._claims import key_hash, lock_file
 from ._failures import cache_failures
 from ._hops import in_thread
 from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates, key_at
+from ._manifest import Limits
 from ._partials import Partial, begin, in_progress, missing_range, resumable
 from ._staging import StagedFile
+from ._unpacked import UnpackedTrees, has_decayed, unpacking_limiter
 
 _META = f"{STATE_DIRECTORY}/meta"
 _PARTIAL = f"{STATE_DIRECTORY}/partial"
@@ -165,6 +169,67 @@ class FileCache:
             digest = await anyio.to_thread.run_sync(digest_file, str(entry.path), algorithm, abandon_on_cancel=True)
         return digest == entry.metadata.digest
 
+    # -- what is unpacked of the archives
+
+    async def unpacked(self, entry: CacheEntry, archive_format: UnpackFormat) -> Unpacked | None:
+        """Give what was unpacked of this very archive; None if it isn't there as it was unpacked."""
+        return await _in_own_thread(lambda: self._trees.find(entry, archive_format))
+
+    async def unpack(
+        self, entry: CacheEntry, archive_format: UnpackFormat, *, max_bytes: int, max_files: int
+    ) -> Unpacked | None:
+        """Unpack a cached archive, in one step that a reader sees whole or not at all.
+
+        As many at a time as there are processors. Cancelled, it stops within a MiB, and leaves nothing.
+
+        Returns:
+            What was in it; None if the archive is no longer there as the entry says.
+
+        Raises:
+            ArchiveError: it is damaged, encrypted, of another format, or larger than the limits.
+            UnsafePathError: one of its members may not be written.
+            ConfigurationError: the library for its format isn't installed.
+            CacheFullError: no space left.
+            CacheError: the cache directory can't be written.
+        """
+        limits = Limits(max_bytes, max_files)
+        stop = threading.Event()
+
+        def work() -> Unpacked | None:
+            with cache_failures(str(self.cache_dir)):
+                found = self._trees.find(entry, archive_format)  # somebody may have been faster
+                if found is not None:
+                    return found
+                self._create_root()
+                try:
+                    return self._trees.unpack(entry, archive_format, limits, stop.is_set)
+                except ArchiveError:
+                    if not has_decayed(entry, stop.is_set):
+                        raise
+                    self._remove(entry.key)
+                    return None
+
+        async with unpacking_limiter():
+            return await to_its_end(anyio.to_thread.run_sync(work), hurry=stop.set)
+
+    async def all_unpacked(self) -> list[Unpacked]:
+        """List what was unpacked of all archives, of whatever catalog."""
+        return await _in_own_thread(self._trees.all)
+
+    async def changed_files(self, unpacked: Unpacked) -> list[Path]:
+        """Read the files and give those that were changed or added since they were unpacked.
+
+        Raises:
+            CacheError: one can't be read.
+        """
+        with cache_failures(str(unpacked.path)):
+            # Left to itself when cancelled: it may take long, and only reads.
+            return await anyio.to_thread.run_sync(self._trees.changed_files, unpacked, abandon_on_cancel=True)
+
+    @property
+    def _trees(self) -> UnpackedTrees:
+        return UnpackedTrees(self.cache_dir, self._directory)
+
     # -- reading
 
     def _find(self, key: CacheKey) -> CacheEntry | None:
@@ -250,7 +315,8 @@ class FileCache:
             return Claim(key, found.header.etag, start, stop)
         found = in_progress(partials, key)
         if found is None:
-            return Busy("another process", 0, None)
+            owner, received_bytes = self._trees.in_progress(key) or ("another process", 0)
+            return Busy(str(owner), received_bytes, None)
         return Busy(str(found.header.owner), found.received_bytes, found.header.size)
 
     def _unclaim(self, claim: Claim | Busy) -> None:
@@ -358,6 +424,7 @@ class FileCache:
                     with suppress(FileNotFoundError):  # somebody else has removed it meanwhile
                         _disk.unlink(path)
                 removed += 1
+            self._trees.remove(key)
         return removed
 
     # -- paths

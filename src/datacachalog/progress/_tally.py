@@ -28,6 +28,7 @@ from .._events import (
     TransferAwaited,
     TransferRestarted,
     TransferStarted,
+    UnpackStarted,
 )
 
 LARGE_BYTES = 1_000_000
@@ -51,6 +52,7 @@ class ActiveFile:
         owner: who fetches it, if this catalog only waits for it.
         received_bytes: how much of it is here.
         size_bytes: of the whole file; None while an owner hasn't told.
+        is_unpacking: it is here, and being unpacked.
     """
 
     dataset: str
@@ -59,6 +61,7 @@ class ActiveFile:
     owner: str | None
     received_bytes: int
     size_bytes: int | None
+    is_unpacking: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,7 @@ class _File:
     owner: str | None = None
     moved_at: float = 0.0
     is_active: bool = True
+    is_unpacking: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -159,6 +163,11 @@ class _Dataset:
 class _Operation:
     unnamed_datasets: int
     datasets: dict[str, _Dataset] = field(default_factory=dict)
+
+
+def _has_line(file: _File) -> bool:
+    """Whether a file is worth a line: it is large, or something else takes its time."""
+    return file.owner is not None or file.is_unpacking or _size(file) >= LARGE_BYTES
 
 
 def _size(file: _File) -> int:
@@ -232,6 +241,8 @@ class Tally:
                 self._await_file(dataset, event)
             case RequestRetried():
                 self._retries += 1
+            case UnpackStarted():
+                self._unpack_file(dataset, event)
             case _:
                 assert_never(event)
 
@@ -317,6 +328,14 @@ class Tally:
             file.received_bytes = event.received_bytes
         self._moved[file] = None
 
+    def _unpack_file(self, dataset: _Dataset, event: UnpackStarted) -> None:
+        if dataset.is_settled:
+            return
+        file = self._active_file(dataset, event.uri)
+        self._resize(file, file.size_bytes or 0)
+        file.owner, file.is_unpacking = None, True
+        self._moved[file] = None
+
     def _active_file(self, dataset: _Dataset, uri: str) -> _File:
         file = dataset.active.get(uri)
         if file is None:
@@ -399,6 +418,7 @@ class Tally:
                     owner=file.owner,
                     received_bytes=file.received_bytes,
                     size_bytes=file.size_bytes,
+                    is_unpacking=file.is_unpacking,
                 )
                 for file in self._most_active(active_limit)
             ),
@@ -436,7 +456,7 @@ class Tally:
         shown = set(rows)
         waiting = nlargest(
             limit,
-            (f for f in self._moved if f.is_active and f not in shown and (f.owner or _size(f) >= LARGE_BYTES)),
+            (f for f in self._moved if f.is_active and f not in shown and _has_line(f)),
             key=_size,
         )
         self._moved.clear()

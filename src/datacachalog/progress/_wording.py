@@ -104,11 +104,12 @@ def line_text(progress: Progress) -> str:
 
 
 def file_text(file: ActiveFile) -> str:
-    """Name a file under way: by its dataset, by its own name where the dataset has more than one, and by its owner."""
+    """Name a file under way: by its dataset, by its own name where the dataset has more than one, and by its state."""
     name = (
         file.dataset if file.is_only_file else f"{file.dataset}: {redact_uri(file.uri).rstrip('/').rpartition('/')[2]}"
     )
-    return printable(name if file.owner is None else f"{name} (by {file.owner})")
+    note = "unpacking" if file.is_unpacking else "" if file.owner is None else f"by {file.owner}"
+    return printable(f"{name} ({note})" if note else name)
 
 
 def fraction(progress: Progress) -> float:
