@@ -12,7 +12,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +20,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from ._archives import format_of
 from ._config import CatalogConfig
 from ._errors import (
     CacheError,
@@ -62,10 +63,11 @@ from ._pipeline.plan import (
 from ._pipeline.report import FileStatus, dataset_status, fetch_report
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, check_places
+from ._pipeline.unpack import unpacking_of
 from ._pipeline.workers import each
 from ._readers import reader_of
 from .cache import FileCache
-from .ports import CacheEntry, CachePort, Observer, StoragePort
+from .ports import CacheEntry, CachePort, Observer, StoragePort, Unpacked, UnpackingPort
 from .progress import ProgressOption, observer_for
 from .storage import RouterStorage
 
@@ -122,6 +124,8 @@ class AsyncCatalog:
             raise ConfigurationError("a catalog takes a cache or a cache_dir, not both: the cache has its directory")
         self._config = config if config is not None else CatalogConfig()
         self._cache: CachePort = cache if cache is not None else FileCache(cache_dir or _user_cache_dir())
+        if any(dataset.unpack for dataset in self._datasets.values()):
+            unpacking_of(self._cache)
         self._storage: StoragePort = storage if storage is not None else RouterStorage()
         self._progress = progress
         self._resolver = Resolver(self._datasets.values(), self._cache, self._config.max_age_seconds)
@@ -195,13 +199,15 @@ class AsyncCatalog:
                 `"raise"` raises; None means what the configuration says.
 
         Returns:
-            The path, which holds exactly one version of the object.
+            The path, which holds exactly one version of the object; with `Dataset.unpack` what was in it: a file, or
+            of an archive of many files a directory.
 
         Raises:
             DatasetNotFoundError: no such dataset.
             MultiFileDatasetError: a glob or prefix dataset: use `fetch_files()`.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
+            ArchiveError: it can't be unpacked.
             CacheError: the cache can't be written.
         """
         dataset = self._single_file_dataset(name)
@@ -219,6 +225,8 @@ class AsyncCatalog:
     ) -> list[Path]:
         """Give local paths to all files of a dataset, sorted by key; a list of one for a single file.
 
+        Of an archive that is unpacked, the paths of the files in it, sorted by their names.
+
         Args:
             name: the dataset.
             force: download in any case.
@@ -230,6 +238,7 @@ class AsyncCatalog:
             EmptyGlobMatchError: nothing matches.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
+            ArchiveError: a file can't be unpacked.
             CacheError: the cache can't be written.
         """
         result = await self._fetch_one(self.get_dataset(name), Wish(force, offline, on_unreachable))
@@ -280,8 +289,9 @@ class AsyncCatalog:
 
         Args:
             name: the dataset.
-            reader: is called with the path, of a glob or prefix dataset with the list of paths; None means the
-                dataset's own reader, else one chosen by the suffix among the installed libraries.
+            reader: is called with the path, of a glob or prefix dataset or an unpacked archive of many files with the
+                list of paths; None means the dataset's own reader, else one chosen for each path by the suffix among
+                the installed libraries.
             **kwargs: for the reader.
 
         Raises:
@@ -291,13 +301,14 @@ class AsyncCatalog:
         dataset = self.get_dataset(name)
         result = await self._fetch_one(dataset, Wish())
         _warn_of_stale([result])
-        content: Any = list(result.paths) if dataset.is_multi_file else result.path
+        are_many = dataset.is_multi_file or result.directory is not None
+        content: Any = list(result.paths) if are_many else result.path
 
         def read() -> Any:
             chosen = reader or dataset.reader
             if chosen is not None:
                 return chosen(content, **kwargs)
-            if dataset.is_multi_file:
+            if are_many:
                 return [reader_of(path)(path, **kwargs) for path in content]
             return reader_of(content)(content, **kwargs)
 
@@ -384,7 +395,7 @@ class AsyncCatalog:
                 if not dataset.is_multi_file and not isinstance(error, CacheError):
                     [entry] = await self._cache.lookup([self._resolver.target(dataset).key])
                 files = [FileStatus(Freshness.UNKNOWN, entry, None, str(error))]
-            statuses[dataset.name] = dataset_status(dataset, files)
+            statuses[dataset.name] = await self._as_unpacked(dataset, dataset_status(dataset, files), files[0].entry)
 
         await each(datasets, one, at_once=self._config.max_concurrency)
         return [statuses[dataset.name] for dataset in datasets]
@@ -396,9 +407,10 @@ class AsyncCatalog:
             ConfigurationError: the cache keeps no inventory.
         """
         entries = await self._resolver.inventory.entries()
+        unpacked = await self._all_unpacked()
         by_uri: dict[str, int] = {}
-        for entry in entries:
-            by_uri[entry.key.uri] = by_uri.get(entry.key.uri, 0) + entry.metadata.size
+        for uri, size in [(e.key.uri, e.metadata.size) for e in entries] + [(u.uri, u.size) for u in unpacked]:
+            by_uri[uri] = by_uri.get(uri, 0) + size
         datasets: dict[str, int] = {}
         for name, dataset in self._datasets.items():
             if dataset.is_multi_file:
@@ -406,19 +418,21 @@ class AsyncCatalog:
                 datasets[name] = sum(size for uri, size in by_uri.items() if is_meant(uri))
             else:
                 datasets[name] = by_uri.get(self._resolver.source(dataset), 0)
-        return CacheInfo(sum(entry.metadata.size for entry in entries), len(entries), datasets)
+        files = len(entries) + sum(len(archive.files) for archive in unpacked)
+        return CacheInfo(sum(by_uri.values()), files, datasets)
 
     async def verify(self, names: Iterable[str] | None = None) -> list[Path]:
         """Read the cached files and tell which ones don't have the digest that they were published with.
 
-        Reads only the cache, every byte of it; nothing is asked of the remote. What is found is not served by the next
-        fetch if its size or time was changed too; else `invalidate` it.
+        Reads only the cache, every byte of it, archives and what was unpacked of them; nothing is asked of the remote.
+        What is found is not served by the next fetch if its size or time was changed too; else `invalidate` it.
 
         Args:
             names: the datasets; None means all of the catalog.
 
         Returns:
-            The paths of files that were changed, sorted; of files that are missing nothing is said.
+            The paths of files that were changed, or added to an unpacked archive, sorted; of files that are missing
+            nothing is said.
 
         Raises:
             DatasetNotFoundError: one of the names is not in the catalog.
@@ -436,18 +450,21 @@ class AsyncCatalog:
                 changed.append(entry.path)
 
         await each(entries, one, at_once=self._config.max_concurrency)
+        for archive in await self._all_unpacked():
+            if any(matches(archive.uri) for matches in is_meant):
+                changed += await unpacking_of(self._cache).changed_files(archive)
         return sorted(changed)
 
     # -- managing
 
     async def invalidate(self, name: str) -> int:
-        """Drop what is cached of a dataset; the next fetch downloads it.
+        """Drop what is cached of a dataset, and what was unpacked of it; the next fetch downloads it.
 
         Args:
             name: the dataset.
 
         Returns:
-            How many cached files were dropped.
+            How many cached files were dropped; what was in an archive isn't counted.
 
         Raises:
             DatasetNotFoundError: no such dataset.
@@ -540,6 +557,17 @@ class AsyncCatalog:
                 remote = await requests.head(dataset.name, target.key.uri)
             looks.append(_Look(entry, decision, remote))
         return looks, listings
+
+    async def _as_unpacked(self, dataset: Dataset, status: DatasetStatus, entry: CacheEntry | None) -> DatasetStatus:
+        """Give the status of an archive the path of what is in it; a path is what `fetch` would return."""
+        archive_format = format_of(dataset.unpack, self._resolver.source(dataset))
+        if archive_format is None or status.path is None or entry is None:
+            return status
+        unpacked = await unpacking_of(self._cache).unpacked(entry, archive_format)
+        return replace(status, path=None if unpacked is None else unpacked.path)
+
+    async def _all_unpacked(self) -> list[Unpacked]:
+        return await self._cache.all_unpacked() if isinstance(self._cache, UnpackingPort) else []
 
     # -- datasets, targets, keys
 

@@ -14,6 +14,7 @@ from typing import Literal, assert_never
 
 import anyio
 
+from ._archives import format_of
 from ._errors import CacheError, IntegrityError, StorageError, StorageUnreachableError, ThrottledError
 from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinished
 from ._models import Dataset, FetchAction, FetchResult
@@ -23,6 +24,7 @@ from ._pipeline.report import FileResult, fetch_result, stale_result
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, Target
 from ._pipeline.transfer import Elsewhere, Staged, transfer
+from ._pipeline.unpack import unpacked_result
 from ._pipeline.verify import verify
 from ._pipeline.workers import each
 from .ports import CacheEntry, CacheKey, CachePort
@@ -126,6 +128,8 @@ class Fetching:
                     result = stale_result(entry, outage)
                 else:
                     result = await self._fetch_file(target, entry)
+                if dataset.unpack is not None:
+                    result = await self._unpacked(dataset, target, result)
             except Exception as error:  # noqa: BLE001  # what is fetched of the others needs no second download
                 failures.append(error)
                 return
@@ -234,6 +238,25 @@ class Fetching:
             "the remote has the cached version",
             entry.metadata.verified_by,
         )
+
+    async def _unpacked(self, dataset: Dataset, target: Target, result: FileResult) -> FileResult:
+        """Give what is in a file that was fetched, if it is an archive; one task at a time unpacks it."""
+        archive_format = format_of(dataset.unpack, target.key.uri)
+        while archive_format is not None:
+            lock = self._locks.setdefault(target.key, anyio.Lock())
+            async with lock:
+                flight = Flight(target, self._requests, self._cache)
+                try:
+                    unpacked = await unpacked_result(
+                        result, target, archive_format, self._requests, self._cache, flight
+                    )
+                finally:
+                    await flight.release()
+            if unpacked is not None:
+                return unpacked
+            [entry] = await self._cache.lookup([target.key])  # it was dropped or replaced meanwhile
+            result = await self._fetch_file(target, entry)
+        return result
 
     def _decide(self, target: Target, entry: CacheEntry | None) -> Decision:
         age_seconds = 0.0 if entry is None else time.time() - entry.validated_at

@@ -16,7 +16,10 @@ _LEAST_FRESH = (Freshness.UNKNOWN, Freshness.MISSING, Freshness.STALE, Freshness
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What became of one file."""
+    """What became of one file.
+
+    An archive that was unpacked has as its `path` what was in it: a file, or a directory whose files are the `members`.
+    """
 
     path: Path
     action: FetchAction
@@ -24,6 +27,12 @@ class FileResult:
     bytes_downloaded: int
     reason: str
     verified_by: str | None
+    members: tuple[Path, ...] | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that a reader gets."""
+        return (self.path,) if self.members is None else self.members
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +58,13 @@ def fetch_result(dataset: Dataset, files: Sequence[FileResult]) -> FetchResult:
     dearest = max(files, key=lambda file: _COST[file.action])
     return FetchResult(
         name=dataset.name,
-        paths=tuple(file.path for file in files),
+        paths=tuple(path for file in files for path in file.paths),
         action=dearest.action,
         bytes_downloaded=sum(file.bytes_downloaded for file in files),
         reason=dearest.reason,
         verified_by=dearest.verified_by if all(file.verified_by for file in files) else None,
         is_multi_file=dataset.is_multi_file,
+        directory=None if dataset.is_multi_file or files[0].members is None else files[0].path,
     )
 
 
