@@ -130,7 +130,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run each benchmark, or those that are named: `nox -s bench -- import_time`."""
-    session.install("-e", ".")
+    session.install("-e", ".[cli]")
     for script in sorted(Path("benchmarks").glob("[!_]*.py")):
         if not session.posargs or script.stem in session.posargs:
             session.run("python", str(script))

@@ -54,6 +54,20 @@ def quick_clients() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="session")
+def table_libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the libraries start the threads that they keep, which are no leaks of the test that is first to need them."""
+    import pandas as pd
+    import polars as pl
+    import pyarrow.csv
+
+    directory = tmp_path_factory.mktemp("tables")
+    pd.DataFrame({"x": [1]}).to_csv(directory / "a.csv")
+    pyarrow.csv.read_csv(directory / "a.csv")
+    pl.read_csv(directory / "a.csv").write_parquet(directory / "a.parquet")
+    pl.read_parquet(directory / "a.parquet")
+
+
 @pytest.fixture(autouse=True)
 def _unblocked_loop() -> Iterator[BlockBuster]:
     """Fail whatever blocks an event loop: reading a file, sleeping, waiting for a socket (G12)."""
@@ -61,6 +75,9 @@ def _unblocked_loop() -> Iterator[BlockBuster]:
         # A loop of its own, in a worker thread, on which credentials are looked for: it keeps nobody waiting.
         for function in blockbuster.functions.values():
             function.can_block_in("datacachalog/storage/_s3.py", "_make_client")
+            function.can_block_in("datacachalog/storage/_s3_credentials.py", "_look")
+            # `discover` is no coroutine: it reads a small file or two at start-up, as an import does.
+            function.can_block_in("datacachalog/_discovered.py", "discovered_arguments")
         yield blockbuster
 
 
@@ -150,5 +167,5 @@ def cached_files(cache_dir: Path) -> list[str]:
 
 def partial_files(cache_dir: Path) -> list[Path]:
     """What is under construction in a cache."""
-    partial = cache_dir / ".datacachalog" / "partial"
-    return sorted(path for path in partial.rglob("*") if path.is_file()) if partial.exists() else []
+    state = cache_dir / ".datacachalog"
+    return sorted(path for place in ("new", "partial") for path in (state / place).rglob("*") if path.is_file())

@@ -36,7 +36,7 @@ from datacachalog import (
 )
 from datacachalog.ports import Event
 from datacachalog.storage import FilesystemStorage
-from datacachalog.testing import FaultServer, Status, Swap
+from datacachalog.testing import FaultServer, Latency, Status, Swap
 
 MIB = 1024 * 1024
 QUICK = CatalogConfig(retries=1, part_bytes=MIB)
@@ -233,7 +233,8 @@ async def test_g5_an_object_replaced_during_the_download_is_begun_again(
     new = content(6 * MIB, seed=2)
     server.put("bucket", "big", content(6 * MIB, seed=1))
     server.add_faults(Swap(uri="*/big", data=new, after_bytes=100_000))
-    path = await make_catalog("big").fetch("big")
+    # One request at a time: else the other parts may all have been asked for before the object is replaced.
+    path = await make_catalog("big", config=CatalogConfig(part_bytes=MIB, max_concurrency=1)).fetch("big")
     assert hashlib.sha256(new).digest() == hashlib.sha256(path.read_bytes()).digest()
 
 
@@ -360,6 +361,18 @@ async def test_a_glob_is_all_matching_files_in_the_order_of_their_keys(
         "deep": [b"d/a.csv", b"d/b.csv", b"d/sub/c.csv"],
         "all": [b"d/a.csv", b"d/b.csv", b"d/sub/c.csv", b"d/x.txt"],
     } == {name: [path.read_bytes() for path in result.paths] for name, result in report.items()}
+
+
+async def test_no_more_requests_are_in_flight_than_allowed(server: FaultServer, make_catalog: MakeCatalog) -> None:
+    """`max_concurrency` bounds the requests of all datasets together, parts of large objects included."""
+    names = [f"small-{number}" for number in range(20)]
+    for name in names:
+        server.put("bucket", name, content(1000))
+    server.put("bucket", "large", content(8 * MIB))
+    server.add_faults(Latency(0.05, times=None))
+    catalog = make_catalog("large", *names, config=CatalogConfig(part_bytes=MIB, max_concurrency=3))
+    await catalog.fetch_all()
+    assert 3 == server.max_concurrent_requests
 
 
 async def test_a_listing_replaces_a_check_of_each_file(server: FaultServer, make_catalog: MakeCatalog) -> None:

@@ -21,15 +21,17 @@ from datacachalog._errors import (
     FetchAllError,
     IntegrityError,
     InvalidSourceError,
+    LockMismatchError,
     MultiFileDatasetError,
     ObjectNotFoundError,
+    PushAllError,
     PushConflictError,
     StorageError,
     StorageUnreachableError,
     ThrottledError,
     redact_uri,
 )
-from datacachalog._models import FetchReport
+from datacachalog._models import FetchReport, PushReport
 
 SECRET = "wJalrXUtnFEMI-never-to-be-seen"
 CLASSES = [c for _, c in inspect.getmembers(_errors, inspect.isclass) if issubclass(c, DatacachalogError)]
@@ -39,6 +41,7 @@ SPECIAL = {
     "CatalogFileError": CatalogFileError("unknown key", file=Path("datacachalog.toml"), line=3),
     "DatasetNotFoundError": DatasetNotFoundError("custmers", ["customers", "orders"]),
     "EmptyGlobMatchError": EmptyGlobMatchError("s3://bucket/*.csv"),
+    "LockMismatchError": LockMismatchError("customers", "it has another digest"),
     "FetchAllError": FetchAllError(
         "1 of 1 failed",
         [ObjectNotFoundError("s3://bucket/a", "404")],
@@ -47,6 +50,11 @@ SPECIAL = {
     "IntegrityError": IntegrityError("s3://bucket/a", expected="md5:a", got="md5:b"),
     "InvalidSourceError": InvalidSourceError("x://bucket/a", "no such scheme"),
     "MultiFileDatasetError": MultiFileDatasetError("logs", "s3://bucket/logs/"),
+    "PushAllError": PushAllError(
+        "1 of 1 failed",
+        [PushConflictError("s3://bucket/a", expected_etag=None, found_etag="2")],
+        PushReport({}, {"a": PushConflictError("s3://bucket/a", expected_etag=None, found_etag="2")}, 1, 0.5, 0),
+    ),
     "PushConflictError": PushConflictError("s3://bucket/a", expected_etag="1", found_etag="2"),
     "StorageUnreachableError": StorageUnreachableError("s3://bucket/a", "refused", retry_after_seconds=2.0),
     "ThrottledError": ThrottledError("s3://bucket/a", "503", hint="slow down", retry_after_seconds=3.0),

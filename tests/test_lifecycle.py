@@ -73,7 +73,8 @@ def assert_nothing_stray(lab: Lab) -> None:
     """What an interrupted fetch has left is either good for the next one or not there: after that, nothing is left."""
     lab.server.clear_faults()
     with lab.catalog() as catalog:
-        assert lab.content["big"] == catalog.fetch("big").read_bytes()
+        for name in ("big", "big2"):
+            assert lab.content[name] == catalog.fetch(name).read_bytes()
     assert [] == partial_files(lab.cache_dir)
 
 

@@ -26,6 +26,7 @@ from datacachalog import (
     ObjectVersion,
     Plan,
     PlanStep,
+    PushReport,
 )
 from datacachalog._models import normalize_etag
 
@@ -46,6 +47,7 @@ VALUES = [
     DatasetStatus("a", "s3://b/k", Freshness.FRESH, Path("/x"), 1, NOW, "why"),
     result(),
     FetchReport({"a": result()}, {"b": ObjectNotFoundError("s3://b/k", "404")}, 2, 0.1),
+    PushReport({"a": FileMetadata("e", NOW, 1)}, {"b": ObjectNotFoundError("s3://b/k", "404")}, 2, 0.1, 1),
     FileMetadata("e", NOW, 1),
     ObjectVersion("v", NOW, "e", 1, is_latest=True, is_delete_marker=False),
     PlanStep("a", "s3://b/k", "download", 1, "why", 1),

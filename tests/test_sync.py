@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import anyio
@@ -32,6 +33,11 @@ def public_methods(kind: type) -> dict[str, object]:
     return {"close" if name == "aclose" else name: inspect.getattr_static(kind, name) for name in names}
 
 
+def function_of(method: object) -> Callable[..., object]:
+    """What is called: a property's getter, a classmethod's function, or the method itself."""
+    return getattr(method, "fget", None) or getattr(method, "__func__", method)
+
+
 def test_both_catalogs_have_the_same_methods() -> None:
     """Whatever one catalog can, the other can."""
     assert sorted(public_methods(AsyncCatalog)) == sorted(public_methods(Catalog))
@@ -42,7 +48,8 @@ def test_both_catalogs_have_the_same_signatures() -> None:
     differences = {}
     for name, method in public_methods(AsyncCatalog).items():
         other = public_methods(Catalog)[name]
-        signatures = [str(inspect.signature(getattr(each, "fget", None) or each)) for each in (method, other)]
+        signatures = [str(inspect.signature(function_of(each))) for each in (method, other)]
+        signatures[0] = signatures[0].replace("AbstractAsyncContextManager", "AbstractContextManager")
         if signatures[0] != signatures[1]:
             differences[name] = signatures
     assert {} == differences
@@ -74,7 +81,7 @@ def test_only_the_blocking_catalog_blocks() -> None:
 
 @pytest.fixture
 def storage() -> FaultyStorage:
-    memory = MemoryStorage()
+    memory = MemoryStorage(is_versioned=True)
     for key in ("one", "two", "many/a", "many/b"):
         memory.put(f"mem://bucket/{key}.txt", key.encode())
     return FaultyStorage(memory)
@@ -87,6 +94,11 @@ def catalog(storage: FaultyStorage, tmp_path: Path) -> Iterator[Catalog]:
         yield catalog
 
 
+def entered(context: AbstractContextManager[Path]) -> Iterator[Path]:
+    with context as path:
+        yield path
+
+
 WORKS: dict[str, tuple[Callable[[Catalog], object], object]] = {
     "fetch": (lambda c: c.fetch("one").read_text(), "one"),
     "fetch_files": (lambda c: [path.read_text() for path in c.fetch_files("many")], ["many/a", "many/b"]),
@@ -97,8 +109,13 @@ WORKS: dict[str, tuple[Callable[[Catalog], object], object]] = {
     "status": (lambda c: c.status(["one"])[0].freshness, Freshness.MISSING),
     "cache_info": (lambda c: c.cache_info().files, 0),
     "invalidate": (lambda c: (c.fetch_files("many"), c.invalidate("many"))[1], 2),
+    "evict": (lambda c: (c.fetch("one"), c.evict(max_bytes=0))[1], 0),
+    "clean": (lambda c: c.clean(), 0),
+    "open_path": (lambda c: [path.read_text() for path in entered(c.open_path("one"))], ["one"]),
     "datasets": (lambda c: c.datasets, DATASETS),
     "get_dataset": (lambda c: c.get_dataset("one"), DATASETS[0]),
+    "versions": (lambda c: [version.size for version in c.versions("one")], [3]),
+    "lock": (lambda c: c.lock(["one"], c.fetch("one").parents[3] / "x.lock").name, "x.lock"),
     "close": (lambda c: c.close(), None),
 }
 

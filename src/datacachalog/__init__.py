@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ._errors import LockMismatchError as LockMismatchError
     from ._errors import MultiFileDatasetError as MultiFileDatasetError
     from ._errors import ObjectNotFoundError as ObjectNotFoundError
+    from ._errors import PushAllError as PushAllError
     from ._errors import PushConflictError as PushConflictError
     from ._errors import StaleDataWarning as StaleDataWarning
     from ._errors import StorageError as StorageError
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from ._models import ObjectVersion as ObjectVersion
     from ._models import Plan as Plan
     from ._models import PlanStep as PlanStep
+    from ._models import PushReport as PushReport
     from ._sync import Catalog as Catalog
     from .cache import FileCache as FileCache
     from .ports import CachePort as CachePort
@@ -85,6 +87,7 @@ _MODULE_OF_NAME = {
             "ObjectVersion",
             "Plan",
             "PlanStep",
+            "PushReport",
         ),
         "_models",
     ),
@@ -110,6 +113,7 @@ _MODULE_OF_NAME = {
             "LockMismatchError",
             "MultiFileDatasetError",
             "ObjectNotFoundError",
+            "PushAllError",
             "PushConflictError",
             "StaleDataWarning",
             "StorageError",

@@ -9,10 +9,11 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,14 +21,18 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from . import _lockfile
 from ._archives import format_of
+from ._bounding import Declaring, OpenPath, bounded, bounds_of, cleanable
 from ._config import CatalogConfig
+from ._discovered import discovered_arguments
 from ._errors import (
     CacheError,
     ConfigurationError,
     DatasetNotFoundError,
     DuplicateDatasetError,
     MultiFileDatasetError,
+    ObjectNotFoundError,
     StaleDataWarning,
     StorageUnreachableError,
 )
@@ -45,29 +50,49 @@ from ._models import (
     FetchResult,
     FileMetadata,
     Freshness,
+    ObjectVersion,
     Plan,
     PlanStep,
+    PushReport,
 )
 from ._opening import Open, Opening
+from ._pipeline.adopt import find_entries
+from ._pipeline.locked import Locked, check_remote, locked_dataset
+from ._pipeline.lookahead import Lookahead, decide_now, is_listable, look_ahead
+from ._pipeline.pattern import meant_by
 from ._pipeline.plan import (
+    Adopt,
     Decision,
     Download,
     FileOutlook,
     Revalidate,
     Unavailable,
     UseCached,
-    decide,
     is_fresh,
     plan_step,
 )
-from ._pipeline.report import FileStatus, dataset_status, fetch_report
+from ._pipeline.report import FileResult, FileStatus, dataset_status, fetch_report
 from ._pipeline.requests import Requests
-from ._pipeline.resolve import Resolver, check_places
+from ._pipeline.resolve import Resolver, Selection, Target, check_places
+from ._pipeline.revalidate import is_confirmed
 from ._pipeline.unpack import unpacking_of
+from ._pipeline.versions import AsOf, checked_as_of, list_versions
 from ._pipeline.workers import each
-from ._readers import reader_of
+from ._pushing import Pushing
+from ._readers import ReadAs, check_read_as, read_files
+from ._sources import absolute_path
+from ._threads import to_its_end
 from .cache import FileCache
-from .ports import CacheEntry, CachePort, Observer, StoragePort, Unpacked, UnpackingPort
+from .ports import (
+    BoundedCache,
+    CacheEntry,
+    CacheKey,
+    CachePort,
+    Observer,
+    StoragePort,
+    Unpacked,
+    UnpackingPort,
+)
 from .progress import ProgressOption, observer_for
 from .storage import RouterStorage
 
@@ -129,16 +154,55 @@ class AsyncCatalog:
         self._storage: StoragePort = storage if storage is not None else RouterStorage()
         self._progress = progress
         self._resolver = Resolver(self._datasets.values(), self._cache, self._config.max_age_seconds)
+        self._lock_directory: Path | None = None
+        """Where the data lock file lies; None means the working directory."""
+        self._locked: _lockfile.LockFile | None = None
+        if bounds_of(self._config) is not None:
+            bounded(self._cache)
         self._start()
+
+    @classmethod
+    def discover(cls, start: str | os.PathLike[str] | None = None, **overrides: Any) -> Self:
+        """Make the catalog that the project's catalog file describes.
+
+        The file is `datacachalog.toml`, or `[tool.datacachalog]` in `pyproject.toml`, in the nearest directory upwards
+        that has one. It is read, and nothing is imported or run. That takes a millisecond or two on the calling thread.
+
+        Args:
+            start: where the search begins; None means `DATACACHALOG_CATALOG` (the file) or `DATACACHALOG_ROOT` (the
+                directory), else the working directory.
+            **overrides: the catalog's arguments but for `datasets`, and fields of `CatalogConfig`: they go before the
+                environment, which goes before the file.
+
+        Raises:
+            CatalogFileError: the file can't be read or says something impossible; the text has the line.
+            ConfigurationError: there is no catalog file, or an override that can't be right.
+        """
+        directory, arguments = discovered_arguments(start, overrides)
+        catalog = cls(**arguments)
+        catalog._lock_directory = directory
+        return catalog
+
+    def _arguments(self) -> dict[str, Any]:
+        """Give the arguments of a catalog like this one."""
+        return {
+            "datasets": self.datasets,
+            "config": self._config,
+            "storage": self._storage,
+            "cache": self._cache,
+            "progress": self._progress,
+        }
 
     def _start(self) -> None:
         """Begin with nothing open."""
         self._observer = observer_for(self._progress)
         self._opened: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Opening] = weakref.WeakKeyDictionary()
+        sources = tuple((name, self._resolver.source(dataset)) for name, dataset in self._datasets.items())
+        self._declaring = Declaring(self._cache, sources)
 
     def __getstate__(self) -> dict[str, Any]:
         """Carry the configuration and nothing that is open."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("_opened", "_observer")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_opened", "_observer", "_declaring")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -185,14 +249,22 @@ class AsyncCatalog:
         self,
         name: str,
         *,
+        version_id: str | None = None,
+        as_of: datetime | None = None,
         force: bool = False,
         offline: bool | None = None,
         on_unreachable: Literal["stale", "raise"] | None = None,
     ) -> Path:
         """Give a local path to a dataset of a single file, with the newest bytes that the remote has.
 
+        A version that is asked for is cached beside the newest, never in its place. It never changes, so once it is
+        cached nothing is asked of the remote for it.
+
         Args:
             name: the dataset.
+            version_id: that version instead of the newest, or of the dataset's own.
+            as_of: the version that was the newest at that time, inclusive; with a time zone. Which one that was is
+                asked for each time.
             force: download in any case.
             offline: send no request; None means what the configuration says.
             on_unreachable: `"stale"` serves the cached copy with a `StaleDataWarning` when the remote does not answer,
@@ -205,13 +277,26 @@ class AsyncCatalog:
         Raises:
             DatasetNotFoundError: no such dataset.
             MultiFileDatasetError: a glob or prefix dataset: use `fetch_files()`.
+            ConfigurationError: both a version and a time (a `ValueError` too); a time without a zone; either of them on
+                a frozen catalog.
+            VersionNotFoundError: no such version; or the object wasn't there at that time, because it was deleted, or
+                not yet written.
+            VersioningNotSupportedError: the storage keeps no versions.
+            LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
             ArchiveError: it can't be unpacked.
             CacheError: the cache can't be written.
         """
         dataset = self._single_file_dataset(name)
-        result = await self._fetch_one(dataset, Wish(force, offline, on_unreachable))
+        if version_id is not None:
+            if as_of is not None:
+                raise ConfigurationError("a version_id and an as_of name two versions: give one of them")
+            if self._config.frozen:
+                raise ConfigurationError("a frozen catalog fetches what the data lock file names: no other version_id")
+            if version_id != dataset.version_id:
+                dataset = replace(dataset, version_id=version_id, cache_path=None)
+        result = await self._fetch_one(dataset, Wish(force, offline, on_unreachable, as_of))
         _warn_of_stale([result])
         return result.path
 
@@ -219,6 +304,7 @@ class AsyncCatalog:
         self,
         name: str,
         *,
+        as_of: datetime | None = None,
         force: bool = False,
         offline: bool | None = None,
         on_unreachable: Literal["stale", "raise"] | None = None,
@@ -229,19 +315,21 @@ class AsyncCatalog:
 
         Args:
             name: the dataset.
+            as_of: the files, and the versions of them, that were there at that time; as in `fetch`.
             force: download in any case.
             offline: send no request; None means what the configuration says.
             on_unreachable: as in `fetch`.
 
         Raises:
             DatasetNotFoundError: no such dataset.
-            EmptyGlobMatchError: nothing matches.
+            EmptyGlobMatchError: nothing matches, or nothing did at that time.
+            LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
             ArchiveError: a file can't be unpacked.
             CacheError: the cache can't be written.
         """
-        result = await self._fetch_one(self.get_dataset(name), Wish(force, offline, on_unreachable))
+        result = await self._fetch_one(self.get_dataset(name), Wish(force, offline, on_unreachable, as_of))
         _warn_of_stale([result])
         return list(result.paths)
 
@@ -249,6 +337,7 @@ class AsyncCatalog:
         self,
         names: Iterable[str] | None = None,
         *,
+        as_of: datetime | None = None,
         force: bool = False,
         offline: bool | None = None,
         on_error: Literal["raise", "collect"] = "raise",
@@ -260,6 +349,8 @@ class AsyncCatalog:
 
         Args:
             names: the datasets; None means all of the catalog.
+            as_of: the data as it was at that time, with a time zone: of each file the version that was the newest then,
+                inclusive, and of globs and prefixes the files that were there. It goes before a dataset's `version_id`.
             force: download in any case.
             offline: send no request; None means what the configuration says.
             on_error: `"raise"` raises a `FetchAllError` that carries the report; `"collect"` returns the report, whose
@@ -268,12 +359,14 @@ class AsyncCatalog:
 
         Raises:
             DatasetNotFoundError: one of the names is not in the catalog; nothing was fetched.
-            FetchAllError: some datasets failed.
+            ConfigurationError: a time without a zone, or a time on a frozen catalog.
+            LockMismatchError: a frozen catalog without a data lock file.
+            FetchAllError: some datasets failed; on a frozen catalog by a `LockMismatchError` each.
         """
         if on_error not in ("raise", "collect"):
             raise ConfigurationError(f"on_error is 'raise' or 'collect': got {on_error!r}")
         datasets = self._chosen(names)
-        report = await self._fetch_many(datasets, Wish(force, offline, on_unreachable))
+        report, _ = await self._fetch_many(datasets, Wish(force, offline, on_unreachable, as_of))
         _warn_of_stale(report.results.values())
         if on_error == "raise":
             report.raise_for_errors()
@@ -283,34 +376,38 @@ class AsyncCatalog:
         self,
         name: str,
         reader: Callable[..., Any] | None = None,
+        *,
+        as_: ReadAs | None = None,
         **kwargs: Any,
     ) -> Any:
         """Fetch a dataset and read it, in a worker thread.
 
+        Without a reader, several files become one frame with the union of their columns; text and JSON come as lists.
+
         Args:
             name: the dataset.
             reader: is called with the path, of a glob or prefix dataset or an unpacked archive of many files with the
-                list of paths; None means the dataset's own reader, else one chosen for each path by the suffix among
-                the installed libraries.
-            **kwargs: for the reader.
+                list of paths; None means the dataset's own reader, else one chosen by the suffix among the installed
+                libraries.
+            as_: `"pandas"`, `"polars"`, `"arrow"` or `"duckdb"` for a frame of that library (of DuckDB a relation,
+                which reads the files when it is used), `"text"`, or `"json"`; goes before the dataset's own reader.
+            **kwargs: for the reader, or for the library's function that reads such files.
 
         Raises:
-            ConfigurationError: no reader for this suffix.
+            ConfigurationError: no reader for this suffix, or its library is not installed: the text has the extra.
             DatacachalogError: what `fetch` raises.
         """
+        check_read_as(as_, reader)
         dataset = self.get_dataset(name)
+        own_reader = reader or (dataset.reader if as_ is None else None)
         result = await self._fetch_one(dataset, Wish())
         _warn_of_stale([result])
         are_many = dataset.is_multi_file or result.directory is not None
-        content: Any = list(result.paths) if are_many else result.path
 
         def read() -> Any:
-            chosen = reader or dataset.reader
-            if chosen is not None:
-                return chosen(content, **kwargs)
-            if are_many:
-                return [reader_of(path)(path, **kwargs) for path in content]
-            return reader_of(content)(content, **kwargs)
+            if own_reader is not None:
+                return own_reader(list(result.paths) if are_many else result.path, **kwargs)
+            return read_files(result.paths, is_multi_file=are_many, as_=as_, arguments=kwargs)
 
         return await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
 
@@ -329,15 +426,17 @@ class AsyncCatalog:
         """
         datasets = self._chosen(names)
         steps: dict[str, PlanStep] = {}
+        selection = await self._selection()
         requests = await self._requests(next(_operations), _silent)
+        ahead = await self._look_ahead(datasets, selection, requests)
 
         async def one(dataset: Dataset) -> None:
             try:
-                looked, listings = await self._look(dataset, requests)
-            except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is a step of the plan
+                looked, listings = await self._look(dataset, selection, requests, ahead)
+            except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is its status
                 steps[dataset.name] = PlanStep(dataset.name, dataset.source, "fail", 0, str(error))
             else:
-                outlooks = [FileOutlook(look.decision, look.remote) for look in looked]
+                outlooks = [FileOutlook(look.decision, look.remote, look.is_listed) for look in looked]
                 part_bytes = self._config.part_bytes
                 steps[dataset.name] = plan_step(dataset, outlooks, listings=listings, part_bytes=part_bytes)
 
@@ -349,23 +448,32 @@ class AsyncCatalog:
         """Tell whether the remote has another version than the cache; True when nothing is cached.
 
         One request, whatever `max_age` says; no download. For a glob or prefix dataset: whether one of its files is
-        stale, with one request for a thousand files.
+        stale, with one request for a thousand files. Of a dataset with a `version_id`, and on a frozen catalog: whether
+        what is cached is that version, without a request.
 
         Args:
             name: the dataset.
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             StorageError: the remote is gone, refused, or did not answer.
         """
         dataset = self.get_dataset(name)
-        if self._config.offline:
+        selection = await self._selection()
+        known = selection.known(dataset)
+        is_fixed = self._config.frozen or (known is not None and known.is_fixed)
+        if self._config.offline and not is_fixed:
             raise StorageUnreachableError(self._resolver.source(dataset), "offline: the remote may not be asked")
         requests = await self._requests(next(_operations), _silent)
-        targets, _ = await self._resolver.targets(dataset, requests)
-        entries = await self._cache.lookup([target.key for target in targets])
+        targets, _ = await selection.targets(dataset, requests)
+        entries = await find_entries(self._cache, [target.key for target in targets])
         for target, entry in zip(targets, entries, strict=True):
-            remote = target.listed or await requests.head(name, target.key.uri)
+            if target.is_fixed:
+                if entry is None or (target.locked is not None and not target.locked.is_of(entry.metadata)):
+                    return True
+                continue
+            remote = target.listed or await requests.head(name, target.key.uri, target.key.version_id)
             if entry is None or not is_fresh(entry, remote):
                 return True
         return False
@@ -384,21 +492,53 @@ class AsyncCatalog:
         """
         datasets = self._chosen(names)
         statuses: dict[str, DatasetStatus] = {}
+        selection = await self._selection()
         requests = await self._requests(next(_operations), _silent)
+        ahead = await self._look_ahead(datasets, selection, requests)
 
         async def one(dataset: Dataset) -> None:
             try:
-                looked, _ = await self._look(dataset, requests)
+                looked, _ = await self._look(dataset, selection, requests, ahead)
                 files = [_file_status(look) for look in looked]
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is its status
                 entry = None
                 if not dataset.is_multi_file and not isinstance(error, CacheError):
-                    [entry] = await self._cache.lookup([self._resolver.target(dataset).key])
+                    key = self._resolver.target(dataset).key
+                    entry = ahead.entries[key] if key in ahead.entries else (await self._cache.lookup([key]))[0]
                 files = [FileStatus(Freshness.UNKNOWN, entry, None, str(error))]
             statuses[dataset.name] = await self._as_unpacked(dataset, dataset_status(dataset, files), files[0].entry)
 
         await each(datasets, one, at_once=self._config.max_concurrency)
         return [statuses[dataset.name] for dataset in datasets]
+
+    async def versions(self, name: str, limit: int | None = None) -> list[ObjectVersion]:
+        """List the versions of a dataset's object, the newest first, deletions included.
+
+        In a bucket that never kept versions, the object has one, `"null"`. Reads a page of the listing, a thousand
+        versions, after the other until it has enough.
+
+        Args:
+            name: the dataset.
+            limit: how many at most, from the newest on; None means all.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset.
+            ConfigurationError: a limit below 1.
+            ObjectNotFoundError: there is no such object, and no version of it either.
+            VersioningNotSupportedError: the storage keeps no versions.
+            StorageError: the remote refused (on S3 this takes `s3:ListBucketVersions`), or did not answer.
+        """
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise ConfigurationError(f"limit is a whole number, at least 1, or None: got {limit!r}")
+        uri = self._resolver.source(self._single_file_dataset(name))
+        if self._config.offline:
+            raise StorageUnreachableError(uri, "offline: the remote may not be asked")
+        requests = await self._requests(next(_operations), _silent)
+        found = await list_versions(name, uri, requests, lambda found: limit is not None and len(found) >= limit)
+        if not found:
+            raise ObjectNotFoundError(uri, "it has no version, and never had one", hint="check the key")
+        return found[:limit]
 
     async def cache_info(self) -> CacheInfo:
         """Tell what the cache holds, in bytes and files; nothing is asked of the remote.
@@ -406,6 +546,8 @@ class AsyncCatalog:
         Raises:
             ConfigurationError: the cache keeps no inventory.
         """
+        if isinstance(self._cache, BoundedCache) and self._is_plain:
+            return await self._cheap_cache_info(self._cache)
         entries = await self._resolver.inventory.entries()
         unpacked = await self._all_unpacked()
         by_uri: dict[str, int] = {}
@@ -441,8 +583,8 @@ class AsyncCatalog:
         """
         datasets = self._chosen(names)
         inventory = self._resolver.inventory
-        is_meant = [self._resolver.is_meant(dataset) for dataset in datasets]
-        entries = [e for e in await inventory.recorded() if any(matches(e.key.uri) for matches in is_meant)]
+        is_meant = self._resolver.is_meant_by_one_of(datasets)
+        entries = [entry for entry in await inventory.recorded() if is_meant(entry.key.uri)]
         changed: list[Path] = []
 
         async def one(entry: CacheEntry) -> None:
@@ -451,14 +593,157 @@ class AsyncCatalog:
 
         await each(entries, one, at_once=self._config.max_concurrency)
         for archive in await self._all_unpacked():
-            if any(matches(archive.uri) for matches in is_meant):
+            if is_meant(archive.uri):
                 changed += await unpacking_of(self._cache).changed_files(archive)
         return sorted(changed)
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether each dataset is one file, as it comes."""
+        return not any(each.is_multi_file or each.unpack is not None for each in self._datasets.values())
+
+    async def _cheap_cache_info(self, cache: BoundedCache) -> CacheInfo:
+        """Read no sidecars but those of this catalog's datasets."""
+        total_bytes, files = await cache.totals()
+        entries = await self._cache.lookup([self._resolver.target(dataset).key for dataset in self._datasets.values()])
+        sizes = [0 if entry is None else entry.metadata.size for entry in entries]
+        return CacheInfo(total_bytes, files, dict(zip(self._datasets, sizes, strict=True)))
+
+    # -- pushing
+
+    async def push(
+        self,
+        name: str,
+        local_path: str | os.PathLike[str],
+        *,
+        on_conflict: Literal["raise", "overwrite"] = "raise",
+    ) -> FileMetadata:
+        """Write a local file to the remote as the dataset's one object, in one step.
+
+        What is there must be what is cached of it; nothing, if nothing is cached. The file is copied to the cache as
+        the version that it has become, so the next fetch downloads nothing; the file itself stays yours. Cancelled,
+        it drops the parts that were sent, and the remote keeps what it had, unless the last request was on its way.
+
+        Args:
+            name: the dataset.
+            local_path: the file. It may not change meanwhile.
+            on_conflict: `"raise"` raises if somebody else has written; `"overwrite"` doesn't ask.
+
+        Returns:
+            What the remote said of what was written; `last_modified` is None where it didn't say.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset: give the file a dataset of its own.
+            ObjectNotFoundError: there is no such file, or no such bucket to write to.
+            ConfigurationError: a directory or a special file; or a storage that can't be written.
+            IntegrityError: the file is not what the dataset's checksum pins.
+            PushConflictError: the remote has something else than what is cached.
+            TransferError: the file changed while it was sent; nothing was written.
+            StorageError: the remote refused, or did not answer.
+            CacheError: the cache can't be written.
+        """
+        self.get_dataset(name)
+        report = await self._push_many({name: local_path}, on_conflict)
+        for error in report.errors.values():
+            raise error
+        return report.results[name]
+
+    async def push_all(
+        self,
+        paths: Mapping[str, str | os.PathLike[str]],
+        *,
+        on_conflict: Literal["raise", "overwrite"] = "raise",
+        on_error: Literal["raise", "collect"] = "raise",
+    ) -> PushReport:
+        """Push many files at once, with one progress display.
+
+        A file that fails stops no other: all others are finished first.
+
+        Args:
+            paths: name → local file.
+            on_conflict: as in `push`.
+            on_error: `"raise"` raises a `PushAllError` that carries the report; `"collect"` returns the report, whose
+                `.errors` has the failures.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog; nothing was pushed.
+            PushAllError: some files were not written.
+        """
+        if on_error not in ("raise", "collect"):
+            raise ConfigurationError(f"on_error is 'raise' or 'collect': got {on_error!r}")
+        report = await self._push_many(paths, on_conflict)
+        if on_error == "raise":
+            report.raise_for_errors()
+        return report
+
     # -- managing
+
+    def open_path(self, name: str) -> AbstractAsyncContextManager[Path]:
+        """Fetch a dataset of a single file and keep it from being evicted while the context is open.
+
+        Holds against every process that uses the cache, until the context is left or the process ends. A new version
+        may still be published in its place: what is open already keeps its bytes, as files do.
+
+        Args:
+            name: the dataset.
+
+        Returns:
+            A context manager that gives the path, as `fetch` does.
+
+        Raises:
+            DatasetNotFoundError: no such dataset.
+            MultiFileDatasetError: a glob or prefix dataset.
+            ConfigurationError: the cache keeps no bounds.
+            DatacachalogError: what `fetch` raises, when the context is entered.
+        """
+        key = self._resolver.target(self._single_file_dataset(name)).key
+        return OpenPath(bounded(self._cache), key, lambda: self.fetch(name))
+
+    async def evict(self, max_bytes: int | None = None, min_free_bytes: int | None = None) -> int:
+        """Remove cached files, the least recently used first, until the cache is small enough or the rest is in use.
+
+        The files of all catalogs that share the cache count, and may go. What is open by `open_path`, is being fetched,
+        or was given to a caller within `eviction_grace_seconds` stays. Cancelled, it stops between two files.
+
+        Args:
+            max_bytes: how many bytes all cached files together may have.
+            min_free_bytes: how many bytes are to be free in the file system of the cache.
+                If both are None: what the configuration says; without bounds there, nothing is removed.
+
+        Returns:
+            Bytes removed.
+
+        Raises:
+            ConfigurationError: the cache keeps no bounds, or a bound that can't be right.
+            CacheError: the cache can't be written.
+        """
+        cache = bounded(self._cache)
+        bounds = bounds_of(self._config, max_bytes=max_bytes, min_free_bytes=min_free_bytes)
+        return 0 if bounds is None else await cache.evict(bounds, is_thorough=True)
+
+    async def clean(self) -> int:
+        """Remove what is of no use to anybody any more.
+
+        That is: unfinished downloads that nobody works at, which would be resumed otherwise; other leftovers of
+        processes that were killed; sidecars whose file is gone; and the files of datasets that this project has had in
+        a catalog with a name in common with this one, if that has not been used any more since this one first was, and
+        no other catalog that uses the cache has them. A file that the cache does not know stays. Cancelled, it stops
+        between two files.
+
+        Returns:
+            Bytes removed.
+
+        Raises:
+            ConfigurationError: the cache can't be cleaned.
+            CacheError: the cache can't be written.
+        """
+        return await cleanable(self._cache).clean(await self._declaring.declaration(), meant_by)
 
     async def invalidate(self, name: str) -> int:
         """Drop what is cached of a dataset, and what was unpacked of it; the next fetch downloads it.
+
+        What is cached of its versions by `version_id` and `as_of` stays: a version never changes.
 
         Args:
             name: the dataset.
@@ -468,12 +753,57 @@ class AsyncCatalog:
 
         Raises:
             DatasetNotFoundError: no such dataset.
+            LockMismatchError: a frozen catalog, and the data lock file doesn't name the dataset.
             CacheError: the cache can't be written.
         """
         dataset = self.get_dataset(name)
+        targets = await self._resolver.cached_targets(dataset) if dataset.is_multi_file else []
+        if self._config.frozen:
+            targets += await (await self._selection()).cached_targets(dataset)
         if not dataset.is_multi_file:
-            return await self._cache.remove([self._resolver.target(dataset).key])
-        return await self._cache.remove([entry.key for entry in await self._resolver.matching(dataset)])
+            targets.append(self._resolver.target(dataset))
+        return await self._cache.remove(list({target.key for target in targets}))
+
+    async def lock(self, names: Iterable[str] | None = None, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write down which version of each dataset is the newest now, in the data lock file: to be committed.
+
+        Fetches the datasets, as `fetch_all` does, and writes what was fetched: source, ETag, version, size and digest.
+        The file is sorted, has a block for each dataset, and is replaced in one step. With `CatalogConfig(frozen=True)`
+        a catalog fetches exactly what it says. Cancelled, or when a dataset fails, it leaves the file as it was.
+
+        Args:
+            names: the datasets; what the file says of others is kept. None means all of the catalog, and nothing else.
+            path: the file; None means `datacachalog.lock` beside the catalog file, else in the working directory.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            DatasetNotFoundError: one of the names is not in the catalog.
+            ConfigurationError: the catalog is frozen.
+            CatalogFileError: the file can't be written; or others are to be kept, and it can't be read.
+            FetchAllError: some datasets failed.
+        """
+        if self._config.frozen:
+            raise ConfigurationError(
+                "a frozen catalog can't be locked anew: say frozen=False, or DATACACHALOG_FROZEN=0, to do that"
+            )
+        datasets = self._chosen(names)
+        report, files = await self._fetch_many(datasets, Wish(on_unreachable="raise"))
+        report.raise_for_errors()
+
+        def write() -> Path:
+            lock_path = _lock_path(self._lock_directory, path)
+            locked = {
+                dataset.name: locked_dataset(
+                    dataset, self._resolver.source(dataset), [file.metadata for file in files[dataset.name]], lock_path
+                )
+                for dataset in datasets
+            }
+            _lockfile.update(lock_path, locked, is_whole=names is None)
+            return Path(lock_path)
+
+        return await to_its_end(anyio.to_thread.run_sync(write))
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:  # noqa: ARG002  # the frameworks pass themselves
@@ -508,19 +838,25 @@ class AsyncCatalog:
     # -- one operation, many datasets
 
     async def _fetch_one(self, dataset: Dataset, wish: Wish) -> FetchResult:
-        report = await self._fetch_many([dataset], wish)
+        report, _ = await self._fetch_many([dataset], wish)
         for error in report.errors.values():
             raise error
         return report.results[dataset.name]
 
-    async def _fetch_many(self, datasets: Sequence[Dataset], wish: Wish) -> FetchReport:
+    async def _fetch_many(
+        self, datasets: Sequence[Dataset], wish: Wish
+    ) -> tuple[FetchReport, dict[str, list[FileResult]]]:
+        """Fetch datasets at once; give the report, and the files of each dataset that didn't fail."""
+        selection = await self._selection(wish.as_of)
         operation, began = next(_operations), time.perf_counter()
         fetching: Fetching | None = None
         is_complete = False
         self._notify(OperationStarted(operation=operation, datasets=len(datasets)))
         try:
+            await self._declaring.declare()
             requests = await self._requests(operation, self._notify)
-            fetching = Fetching(self._resolver, self._cache, requests, (await self._open()).locks, wish)
+            opened = await self._open()
+            fetching = Fetching(selection, self._cache, requests, opened.locks, wish, opened.unlistable)
             await fetching.run(datasets)
             is_complete = True
         finally:
@@ -536,27 +872,105 @@ class AsyncCatalog:
                     is_cancelled=not is_complete,
                 )
             )
-        return fetch_report(datasets, results, errors, requests=requests.sent, seconds=seconds)
+        return fetch_report(datasets, results, errors, requests=requests.sent, seconds=seconds), fetching.files
 
-    async def _look(self, dataset: Dataset, requests: Requests) -> tuple[list[_Look], int]:
+    async def _look_ahead(self, datasets: Sequence[Dataset], selection: Selection, requests: Requests) -> Lookahead:
+        unlistable = (await self._open()).unlistable
+        return await look_ahead(datasets, selection, self._cache, requests, unlistable)
+
+    async def _selection(self, as_of: datetime | None = None) -> Selection:
+        """Give what the datasets mean: now, at some time, or by the data lock file."""
+        if as_of is not None:
+            checked_as_of(as_of)
+            if self._config.frozen:
+                raise ConfigurationError("a frozen catalog fetches what the data lock file names: nothing as_of a time")
+            return AsOf(self._resolver, as_of)
+        if not self._config.frozen:
+            return self._resolver
+        known, directory = self._locked, self._lock_directory
+        self._locked = lock = await anyio.to_thread.run_sync(
+            lambda: _lockfile.load(_lock_path(directory, None), known), abandon_on_cancel=True
+        )
+        return Locked(self._resolver, lock)
+
+    async def _push_many(
+        self, paths: Mapping[str, str | os.PathLike[str]], on_conflict: Literal["raise", "overwrite"]
+    ) -> PushReport:
+        if on_conflict not in ("raise", "overwrite"):
+            raise ConfigurationError(f"on_conflict is 'raise' or 'overwrite': got {on_conflict!r}")
+        files = [(dataset, os.fspath(paths[dataset.name])) for dataset in self._chosen(paths)]
+        operation, began = next(_operations), time.perf_counter()
+        pushing: Pushing | None = None
+        is_complete = False
+        self._notify(OperationStarted(operation=operation, datasets=len(files), kind="push"))
+        try:
+            requests = await self._requests(operation, self._notify)
+            pushing = Pushing(self._resolver, self._cache, requests, (await self._open()).locks, on_conflict)
+            await pushing.run(files)
+            is_complete = True
+        finally:
+            seconds = time.perf_counter() - began
+            self._notify(
+                OperationFinished(
+                    operation=operation,
+                    seconds=seconds,
+                    finished=0 if pushing is None else len(pushing.results),
+                    failed=0 if pushing is None else len(pushing.errors),
+                    bytes_downloaded=0,
+                    is_cancelled=not is_complete,
+                    bytes_uploaded=0 if pushing is None else pushing.bytes_uploaded,
+                )
+            )
+        names = [dataset.name for dataset, _ in files]
+        return PushReport(
+            results={name: pushing.results[name] for name in names if name in pushing.results},
+            errors={name: pushing.errors[name] for name in names if name in pushing.errors},
+            requests=requests.sent,
+            seconds=seconds,
+            bytes_uploaded=pushing.bytes_uploaded,
+        )
+
+    async def _look(
+        self, dataset: Dataset, selection: Selection, requests: Requests, ahead: Lookahead
+    ) -> tuple[list[_Look], int]:
         """See how the files of a dataset stand; returns them, and how many requests it took to list them."""
         is_offline = self._config.offline
         if dataset.is_multi_file and is_offline:
-            targets, listings = await self._resolver.cached_targets(dataset), 0
+            targets, listings = await selection.cached_targets(dataset), 0
             if not targets:
-                raise StorageUnreachableError(self._resolver.source(dataset), "offline, and nothing is cached")
+                raise StorageUnreachableError(self._resolver.source(dataset), selection.nothing_cached)
         else:
-            targets, listings = await self._resolver.targets(dataset, requests)
-        entries = await self._cache.lookup([target.key for target in targets])
-        looks: list[_Look] = []
-        for target, entry in zip(targets, entries, strict=True):
-            age_seconds = 0.0 if entry is None else time.time() - entry.validated_at
-            decision = decide(target, entry, age_seconds=age_seconds, is_forced=False, is_offline=is_offline)
-            remote = target.listed
+            targets, listings = await selection.targets(dataset, requests)
+        if all(target.key in ahead.entries for target in targets):
+            entries = [ahead.entries[target.key] for target in targets]
+        else:
+            entries = await find_entries(self._cache, [target.key for target in targets])
+        looks: dict[CacheKey, _Look] = {}
+        failures: list[Exception] = []
+
+        async def one(found: tuple[Target, CacheEntry | None]) -> None:
+            nonlocal listings
+            target, entry = found
+            decision = decide_now(target, entry, is_forced=False, is_offline=is_offline)
+            remote, is_listed = target.listed, False
             if remote is None and isinstance(decision, Revalidate | Download):
-                remote = await requests.head(dataset.name, target.key.uri)
-            looks.append(_Look(entry, decision, remote))
-        return looks, listings
+                uri = target.key.uri
+                remote = ahead.listed.get(uri) if is_listable(target) else None
+                is_listed = isinstance(decision, Revalidate) and is_confirmed(decision.entry, remote)
+                listings += ahead.asked.get(uri, 0)
+                if remote is None or remote.etag is None:
+                    try:
+                        remote = await requests.head(dataset.name, uri, target.key.version_id)
+                        check_remote(target, remote)
+                    except Exception as error:  # noqa: BLE001  # one that fails must not turn into a group of errors
+                        failures.append(error)
+                        return
+            looks[target.key] = _Look(entry, decision, remote, is_listed)
+
+        await each(list(zip(targets, entries, strict=True)), one, at_once=self._config.max_concurrency)
+        if failures:
+            raise failures[0]
+        return [looks[target.key] for target in targets], listings
 
     async def _as_unpacked(self, dataset: Dataset, status: DatasetStatus, entry: CacheEntry | None) -> DatasetStatus:
         """Give the status of an archive the path of what is in it; a path is what `fetch` would return."""
@@ -609,12 +1023,19 @@ class _Look:
     entry: CacheEntry | None
     decision: Decision
     remote: FileMetadata | None
+    is_listed: bool
+    """Whether a listing of many datasets' objects has confirmed it."""
 
 
 def _user_cache_dir() -> str:
     import platformdirs
 
     return platformdirs.user_cache_dir("datacachalog", appauthor=False)
+
+
+def _lock_path(directory: Path | None, path: str | os.PathLike[str] | None) -> str:
+    """Give the data lock file's absolute path. For a worker thread: it may ask for the working directory."""
+    return absolute_path(os.path.join(directory or "", _lockfile.NAME) if path is None else path)
 
 
 def _silent(event: Event) -> None:
@@ -626,7 +1047,7 @@ def _file_status(look: _Look) -> FileStatus:
     match decision:
         case UseCached(because="offline"):
             freshness, reason = Freshness.UNKNOWN, "offline: the remote may not be asked"
-        case UseCached(reason=reason):
+        case UseCached(reason=reason) | Adopt(reason=reason):
             freshness = Freshness.FRESH
         case Unavailable(reason):
             freshness = Freshness.MISSING if entry is None else Freshness.UNKNOWN

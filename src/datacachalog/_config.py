@@ -16,31 +16,28 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
-def _setting(name: str, default: Any) -> Any:
-    """Declare a field whose default is the environment's value, if there is one."""
+def _setting(name: str, default: Any, kind: type | None = None) -> Any:
+    """Declare a field whose default is the environment's value, if there is one; None has no type of its own."""
+    kind = kind or type(default)
 
     def from_environment() -> Any:
         text = os.environ.get(f"DATACACHALOG_{name.upper()}", "").strip()
         if not text:
             return default
         try:
-            return _parsed(text, default)
+            return _parsed(text, kind)
         except ValueError:
-            raise ConfigurationError(
-                f"DATACACHALOG_{name.upper()}={text!r} can't be read as {type(default).__name__}"
-            ) from None
+            raise ConfigurationError(f"DATACACHALOG_{name.upper()}={text!r} can't be read as {kind.__name__}") from None
 
     return field(default_factory=from_environment)
 
 
-def _parsed(text: str, default: object) -> object:
-    if isinstance(default, bool):
+def _parsed(text: str, kind: type) -> object:
+    if kind is bool:
         if text.lower() in _TRUE | _FALSE:
             return text.lower() in _TRUE
         raise ValueError(text)
-    if isinstance(default, int | float):
-        return type(default)(text)
-    return text
+    return kind(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +50,19 @@ class CatalogConfig:
         connect_timeout_seconds: how long to wait for a connection.
         read_timeout_seconds: how long to wait without a byte received.
         retries: further tries of a request or a part.
+        retry_deadline_seconds: how long after its first failure a request or a part is tried again; bytes that come
+            begin it anew. 0 means that nothing is tried again.
         restarts: further tries of a download whose object keeps changing.
         max_age_seconds: how long a cached copy is used without a request; 0 means always ask.
         on_unreachable: what a fetch does with a cached copy when the remote does not answer: `"stale"` serves it with
             a `StaleDataWarning`, `"raise"` raises.
         offline: no request at all; what is cached is served.
+        frozen: fetch exactly what the data lock file names, or raise `LockMismatchError`.
+        cache_max_bytes: how many bytes all cached files together may have: after each file that is published, others
+            are evicted, the least recently used first. None for as many as the disk holds.
+        cache_min_free_bytes: how many bytes are left free in the file system of the cache, in the same way. None for
+            none.
+        eviction_grace_seconds: a file that was given to a caller is not evicted within that time; 0 for no such time.
         lock_wait_seconds: how long to wait, without progress of the process that is fetching a file, before the work
             is done twice.
         unpack_max_bytes: how much an archive may be when it is unpacked. Bytes.
@@ -72,10 +77,15 @@ class CatalogConfig:
     connect_timeout_seconds: float = _setting("connect_timeout_seconds", 10.0)
     read_timeout_seconds: float = _setting("read_timeout_seconds", 30.0)
     retries: int = _setting("retries", 5)
+    retry_deadline_seconds: float = _setting("retry_deadline_seconds", 120.0)
     restarts: int = _setting("restarts", 3)
     max_age_seconds: float = _setting("max_age_seconds", 0.0)
     on_unreachable: Literal["stale", "raise"] = _setting("on_unreachable", "stale")
     offline: bool = _setting("offline", default=False)
+    frozen: bool = _setting("frozen", default=False)
+    cache_max_bytes: int | None = _setting("cache_max_bytes", None, int)
+    cache_min_free_bytes: int | None = _setting("cache_min_free_bytes", None, int)
+    eviction_grace_seconds: float = _setting("eviction_grace_seconds", 60.0)
     lock_wait_seconds: float = _setting("lock_wait_seconds", 30.0)
     unpack_max_bytes: int = _setting("unpack_max_bytes", 64 * 1024**3)
     unpack_max_files: int = _setting("unpack_max_files", 100_000)
@@ -93,17 +103,29 @@ class CatalogConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigurationError(f"{name} is a whole number, at least {least}: got {value!r}")
-        for name in ("connect_timeout_seconds", "read_timeout_seconds", "max_age_seconds", "lock_wait_seconds"):
+        for name in ("cache_max_bytes", "cache_min_free_bytes"):
             value = getattr(self, name)
-            may_be_zero = name in ("max_age_seconds", "lock_wait_seconds")
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                raise ConfigurationError(f"{name} is None or a whole number of bytes, at least 0: got {value!r}")
+        above_zero = ("connect_timeout_seconds", "read_timeout_seconds")
+        for name in (
+            *above_zero,
+            "retry_deadline_seconds",
+            "max_age_seconds",
+            "eviction_grace_seconds",
+            "lock_wait_seconds",
+        ):
+            value = getattr(self, name)
+            may_be_zero = name not in above_zero
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not (value >= 0 if may_be_zero else value > 0):
                 least_text = "at least 0" if may_be_zero else "above 0"
                 raise ConfigurationError(f"{name} is a number of seconds, {least_text}: got {value!r}")
         if self.on_unreachable not in ("stale", "raise"):
             raise ConfigurationError(f"on_unreachable is 'stale' or 'raise': got {self.on_unreachable!r}")
-        if not isinstance(self.offline, bool):
-            raise ConfigurationError(f"offline is True or False: got {self.offline!r}")
+        for name in ("offline", "frozen"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} is True or False: got {getattr(self, name)!r}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> CatalogConfig:

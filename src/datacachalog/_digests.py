@@ -21,13 +21,13 @@ DIGEST_BYTES = {"crc64nvme": 8, "crc32c": 4, "crc32": 4, "sha256": 32, "sha1": 2
 DEFAULT_CRC: CrcAlgorithm = "crc64nvme"
 """What a file's digest is computed with when nothing else is asked for: S3's own default since December 2024."""
 
-_READ_BYTES = 1024 * 1024
+_READ_BYTES = 256 * 1024
 
 
 class CrcFunctions(NamedTuple):
     """`update(chunk, previous)` and `combine(first, second, bytes of the second)`."""
 
-    update: Callable[[bytes, int], int]
+    update: Callable[[bytes | memoryview, int], int]
     combine: Callable[[int, int, int], int]
 
 
@@ -55,6 +55,11 @@ def crc_algorithm_of(digest: str | None) -> CrcAlgorithm | None:
 def format_crc(algorithm: CrcAlgorithm, value: int) -> str:
     """Write a CRC as S3 does: big-endian, base64."""
     return format_digest(algorithm, value.to_bytes(DIGEST_BYTES[algorithm], "big"))
+
+
+def parse_crc(digest: str) -> int:
+    """Read a CRC as `format_crc` writes it."""
+    return int.from_bytes(base64.b64decode(digest.partition(":")[2]), "big")
 
 
 def format_digest(algorithm: str, digest: bytes) -> str:
@@ -100,7 +105,12 @@ def digest_chunks(algorithm: str, chunks: Iterable[bytes]) -> str:
     return format_digest(algorithm, hasher.digest())
 
 
-def digest_file(path: str, algorithm: str) -> str:
-    """Compute the digest of a file. Blocks."""
+def digest_file(path: str, algorithm: str, start: int = 0, stop: int | None = None) -> str:
+    """Compute the digest of a file, or of its bytes `start` (inclusive) to `stop` (exclusive). Blocks."""
     with open(path, "rb", buffering=0) as file:
-        return digest_chunks(algorithm, iter(lambda: file.read(_READ_BYTES), b""))
+        file.seek(start)
+
+        def read() -> bytes:
+            return file.read(_READ_BYTES if stop is None else min(_READ_BYTES, stop - file.tell()))
+
+        return digest_chunks(algorithm, iter(read, b""))

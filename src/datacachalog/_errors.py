@@ -7,7 +7,7 @@
     ├─ DuplicateDatasetError(ValueError)       two datasets of one name, or two that claim one cached file
     ├─ MultiFileDatasetError(TypeError)        a glob or prefix dataset where one file was asked for
     ├─ ConfigurationError(ValueError)          a setting that can't be right
-    │  ├─ CatalogFileError                     … in a catalog file: which file, which line
+    │  ├─ CatalogFileError                     … in a catalog file or data lock file: which file, which line
     │  └─ InvalidSourceError                   … a source that no storage understands
     ├─ StorageError                            the remote, or the way to it
     │  ├─ ObjectNotFoundError(FileNotFoundError)
@@ -23,12 +23,13 @@
     ├─ ArchiveError                            an archive that can't be unpacked
     │  └─ ArchiveTooLargeError                 one that would be larger than the limits
     ├─ EmptyGlobMatchError                     a pattern that matches nothing
-    ├─ LockMismatchError                       the remote differs from the data lock file
+    ├─ LockMismatchError                       something differs from what the data lock file names
     ├─ PushConflictError                       somebody else wrote since
     ├─ CacheError                              the cache directory
     │  ├─ CacheFullError(OSError)
     │  └─ UnsafePathError(ValueError)          a path that would leave the cache directory
     ├─ FetchAllError(ExceptionGroup)           what failed in a fetch_all, and the report of the rest
+    ├─ PushAllError(ExceptionGroup)            the same of a push_all
     └─ ClosedError                             the catalog is closed, or called where it would wait for itself
 
     StaleDataWarning(UserWarning)              a cached copy was served because the remote did not answer
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from ._models import FetchReport
+    from ._models import FetchReport, PushReport
 
 
 def redact_uri(uri: str) -> str:
@@ -115,9 +116,9 @@ class MultiFileDatasetError(DatacachalogError, TypeError):
         name: the dataset.
     """
 
-    def __init__(self, name: str, source: str) -> None:
+    def __init__(self, name: str, source: str, *, hint: str = "use fetch_files()") -> None:
         self.name = name
-        super().__init__(f"dataset {name!r} ({redact_uri(source)}) may be many files: use fetch_files()")
+        super().__init__(f"dataset {name!r} ({redact_uri(source)}) may be many files: {hint}")
 
 
 class ConfigurationError(DatacachalogError, ValueError):
@@ -125,10 +126,10 @@ class ConfigurationError(DatacachalogError, ValueError):
 
 
 class CatalogFileError(ConfigurationError):
-    """A catalog file that can't be read or says something impossible.
+    """A catalog file, or data lock file, that can't be read or says something impossible.
 
     Attributes:
-        file: the catalog file.
+        file: the file.
         line: its line, from 1, or None where it can't be told.
     """
 
@@ -219,7 +220,7 @@ class TransferError(StorageError, OSError):
 
 
 class IntegrityError(DatacachalogError):
-    """The bytes received are not what the remote, or the dataset's pin, says they are.
+    """The bytes received, or to be pushed, are not what the remote, or the dataset's pin, says they are.
 
     Attributes:
         uri: the object.
@@ -227,13 +228,14 @@ class IntegrityError(DatacachalogError):
         got: what was received.
     """
 
-    def __init__(self, uri: str, *, expected: str, got: str) -> None:
+    def __init__(
+        self, uri: str, *, expected: str, got: str, what: str = "the bytes received are not the object's"
+    ) -> None:
         self.uri = redact_uri(uri)
         self.expected = expected
         self.got = got
         super().__init__(
-            f"{self.uri}: the bytes received are not the object's: expected {expected}, got {got};"
-            " nothing was published, a cached copy is untouched"
+            f"{self.uri}: {what}: expected {expected}, got {got}; nothing was published, a cached copy is untouched"
         )
 
 
@@ -270,7 +272,21 @@ class EmptyGlobMatchError(DatacachalogError):
 
 
 class LockMismatchError(DatacachalogError):
-    """The remote differs from what the data lock file names."""
+    """A frozen catalog can't give what the data lock file names: the catalog, or the remote, differs from it.
+
+    Attributes:
+        dataset: the dataset's name; None if there is no lock file at all.
+        difference: what differs, as text.
+    """
+
+    def __init__(self, dataset: str | None, difference: str) -> None:
+        self.dataset = dataset
+        self.difference = difference
+        if dataset is None:
+            super().__init__(difference)
+        else:
+            hint = f"if it is right as it is now, lock([{dataset!r}]) on a catalog that is not frozen says so"
+            super().__init__(f"dataset {dataset!r} is not what the data lock file names: {difference}; {hint}")
 
 
 class PushConflictError(DatacachalogError):
@@ -286,10 +302,12 @@ class PushConflictError(DatacachalogError):
         self.uri = redact_uri(uri)
         self.expected_etag = expected_etag
         self.found_etag = found_etag
-        super().__init__(
-            f"{self.uri} was changed by somebody else: expected ETag {expected_etag}, found {found_etag};"
-            " fetch it and merge, or push with on_conflict='overwrite'"
-        )
+        found = "nothing" if found_etag is None else f"ETag {found_etag}"
+        if expected_etag is None:
+            what = f"is there already: expected nothing, as nothing of it is cached, found {found}"
+        else:
+            what = f"was changed by somebody else: expected ETag {expected_etag}, found {found}"
+        super().__init__(f"{self.uri} {what}; fetch it and merge, or push with on_conflict='overwrite'")
 
 
 class CacheError(DatacachalogError):
@@ -308,7 +326,28 @@ class ClosedError(DatacachalogError):
     """The catalog can't be used here or any more; the text says what to do instead."""
 
 
-class FetchAllError(DatacachalogError, ExceptionGroup[Exception]):
+class _WithReport(ExceptionGroup[Exception]):
+    """What failed of an operation, and the report of everything."""
+
+    report: Any
+
+    def __new__(cls, message: str, exceptions: Sequence[Exception], report: object = None) -> Self:  # noqa: ARG004  # what __init__ takes
+        return super().__new__(cls, message, exceptions)
+
+    def __init__(self, message: str, exceptions: Sequence[Exception], report: object = None) -> None:
+        super().__init__(message, exceptions)
+        if report is not None:
+            self.report = report
+
+    def __str__(self) -> str:
+        return ExceptionGroup.__str__(self)
+
+    def derive(self, excs: Sequence[Exception]) -> Self:  # type: ignore[override]  # never a BaseException
+        """Keep the report when the group is split by `except*`."""
+        return type(self)(self.message, excs, getattr(self, "report", None))
+
+
+class FetchAllError(_WithReport, DatacachalogError, ExceptionGroup[Exception]):
     """Some datasets of a `fetch_all` failed; all others are done.
 
     Attributes:
@@ -317,20 +356,15 @@ class FetchAllError(DatacachalogError, ExceptionGroup[Exception]):
 
     report: FetchReport
 
-    def __new__(cls, message: str, exceptions: Sequence[Exception], report: FetchReport | None = None) -> Self:  # noqa: ARG004  # what __init__ takes
-        return super().__new__(cls, message, exceptions)
 
-    def __init__(self, message: str, exceptions: Sequence[Exception], report: FetchReport | None = None) -> None:
-        super().__init__(message, exceptions)
-        if report is not None:
-            self.report = report
+class PushAllError(_WithReport, DatacachalogError, ExceptionGroup[Exception]):
+    """Some files of a `push_all` were not written; all others are.
 
-    def __str__(self) -> str:
-        return ExceptionGroup.__str__(self)
+    Attributes:
+        report: the whole report: what was written by name, and `report.errors` by name.
+    """
 
-    def derive(self, excs: Sequence[Exception]) -> FetchAllError:  # type: ignore[override]  # never a BaseException
-        """Keep the report when the group is split by `except*`."""
-        return FetchAllError(self.message, excs, getattr(self, "report", None))
+    report: PushReport
 
 
 class StaleDataWarning(UserWarning):

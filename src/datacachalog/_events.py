@@ -7,16 +7,18 @@ are absolute, so an observer that misses an event, or sees bytes taken back afte
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ._models import FetchAction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationStarted:
-    """A call began: `fetch`, `fetch_files`, `fetch_all` or `load`, for that many datasets."""
+    """A call began, for that many datasets: `fetch`, `fetch_files`, `fetch_all` or `load`; or `push` or `push_all`."""
 
     operation: int
     datasets: int
+    kind: Literal["fetch", "push"] = "fetch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class DatasetResolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferStarted:
-    """The first bytes of a file's new version are on their way; `size_bytes` is the size of the whole file."""
+    """The first bytes of a file's new version are on their way, to us or from us; `size_bytes` is the whole file's."""
 
     operation: int
     dataset: str
@@ -40,7 +42,10 @@ class TransferStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferAdvanced:
-    """So many bytes of the file are here; fewer than before where some have to be read again."""
+    """So many bytes of the file are here; fewer than before where some have to be read again.
+
+    Of a push: so many bytes has the remote acknowledged.
+    """
 
     operation: int
     dataset: str
@@ -97,14 +102,18 @@ class UnpackStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFinished:
-    """A file is in the cache, right and whole: `size_bytes` is its size, `bytes_downloaded` what was received."""
+    """A file is in the cache, right and whole: `size_bytes` is its size, `bytes_downloaded` what was received.
+
+    Of a push: it is at the remote, too, and `bytes_uploaded` is what was acknowledged.
+    """
 
     operation: int
     dataset: str
     uri: str
-    action: FetchAction
+    action: FetchAction | Literal["uploaded"]
     size_bytes: int
-    bytes_downloaded: int
+    bytes_downloaded: int = 0
+    bytes_uploaded: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +146,7 @@ class OperationFinished:
     failed: int
     bytes_downloaded: int
     is_cancelled: bool
+    bytes_uploaded: int = 0
 
 
 Event = (

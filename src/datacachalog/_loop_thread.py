@@ -173,7 +173,7 @@ class _Call(Generic[_Target, _Result]):
             with anyio.CancelScope() as self._scope:
                 if not self._is_given_up:
                     self._result = await self._function(target)
-        except BaseException as error:
+        except BaseException as error:  # handed to the callers: no more threads, say
             if isinstance(error, asyncio.CancelledError) and everything.cancel_called:
                 self._error = ClosedError("the catalog was closed while this call was running")
                 # Only daemon threads can still be waiting when the interpreter is ending. They go with it, and without
@@ -204,7 +204,7 @@ class _Running(Generic[_Target]):
         forks.enter_context(forks_held_back())
         try:
             anyio.run(self._main, factory, forks, backend_options={"loop_factory": _Loop})
-        except BaseException as error:
+        except BaseException as error:  # handed to the callers: no more threads, say
             if self.started.is_set:
                 _logger.exception("the connections of a catalog could not be closed")
             else:

@@ -7,17 +7,16 @@ An ETag is kept without its quotes and without `W/`, so that two spellings of on
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ._archives import FORMATS, SUFFIXES, UnpackOption, format_of
 from ._digests import parse_digest
-from ._errors import ConfigurationError, FetchAllError, MultiFileDatasetError, redact_uri
+from ._errors import ConfigurationError, FetchAllError, MultiFileDatasetError, PushAllError, redact_uri
 
 FetchAction = Literal["downloaded", "revalidated", "cached", "stale"]
 """What a fetch did: brought new bytes; asked and was told that the cached copy is fresh; did not have to ask; could not
@@ -25,6 +24,10 @@ ask and served the cached copy."""
 
 PlanAction = Literal["download", "revalidate", "none", "fail"]
 """What a fetch would do: bring the bytes; ask whether the cached copy is fresh; nothing; fail."""
+
+
+NULL_VERSION = "null"
+"""What S3 calls the version that is written while a bucket keeps none: unlike every other, it can be overwritten."""
 
 
 def normalize_etag(etag: str | None) -> str | None:
@@ -49,6 +52,8 @@ class Dataset:
         reader: what `load()` calls with the path (for several files: with the list of paths).
         checksum: the digest that the file must have, `"sha256:<hex>"`, `"md5:<hex>"`, `"crc64nvme:<base64>"`,
             `"crc32c:<base64>"` or `"crc32:<base64>"`: a pin. Only for a single file.
+        version_id: the version that is meant, in a bucket that keeps versions, instead of the newest. It never changes,
+            so once it is cached nothing is asked of the remote. Only for a single file.
         max_age: how long a cached copy is used without asking the remote, in seconds or as a `timedelta`; None means
             what the configuration says.
         tags: words to group datasets by.
@@ -66,6 +71,7 @@ class Dataset:
     cache_path: str | None = field(default=None, kw_only=True)
     reader: Callable[..., Any] | None = field(default=None, kw_only=True)
     checksum: str | None = field(default=None, kw_only=True)
+    version_id: str | None = field(default=None, kw_only=True)
     max_age: float | None = field(default=None, kw_only=True)
     tags: tuple[str, ...] = field(default=(), kw_only=True)
     unpack: UnpackOption | None = field(default=None, kw_only=True)
@@ -79,6 +85,7 @@ class Dataset:
         cache_path: str | os.PathLike[str] | None = None,
         reader: Callable[..., Any] | None = None,
         checksum: str | None = None,
+        version_id: str | None = None,
         max_age: float | timedelta | None = None,
         tags: Iterable[str] = (),
         unpack: UnpackOption | None = None,
@@ -103,6 +110,8 @@ class Dataset:
                 checksum = parse_digest(str(checksum))
             except ValueError as error:
                 raise ConfigurationError(f"dataset {name!r}: {error}") from None
+        if version_id is not None and (not isinstance(version_id, str) or not version_id):
+            raise ConfigurationError(f"dataset {name!r}: version_id is a version's id as text: got {version_id!r}")
         set_field = object.__setattr__
         set_field(self, "name", name)
         set_field(self, "source", source)
@@ -110,11 +119,13 @@ class Dataset:
         set_field(self, "cache_path", None if cache_path is None else os.fspath(cache_path))
         set_field(self, "reader", reader)
         set_field(self, "checksum", checksum)
+        set_field(self, "version_id", version_id)
         set_field(self, "max_age", max_age)
         set_field(self, "tags", tuple(tags))
         set_field(self, "unpack", unpack)
-        if checksum is not None and self.is_multi_file:
-            raise ConfigurationError(f"dataset {name!r}: a checksum pins one file, {redact_uri(source)} may be many")
+        for pin, value in (("checksum", checksum), ("version_id", version_id)):
+            if value is not None and self.is_multi_file:
+                raise ConfigurationError(f"dataset {name!r}: a {pin} pins one file, {redact_uri(source)} may be many")
         if unpack not in (None, "auto", *FORMATS):
             known = ", ".join(map(repr, FORMATS))
             raise ConfigurationError(f"dataset {name!r}: unpack is None, 'auto', or one of {known}: got {unpack!r}")
@@ -127,7 +138,8 @@ class Dataset:
     @property
     def is_multi_file(self) -> bool:
         """Whether the source is a glob or a prefix, which may match any number of files."""
-        return self.source.endswith("/") or re.search(r"[*?\[]", self.source) is not None
+        source = self.source
+        return source.endswith("/") or "*" in source or "?" in source or "[" in source
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +199,17 @@ class CacheMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """One version of an object in a versioned bucket."""
+    """One version of an object in a versioned bucket, or the mark that it was deleted.
+
+    Args:
+        version_id: its name; `"null"` for what was written while the bucket kept no versions, which alone can be
+            overwritten.
+        last_modified: when it was written, to the remote's precision; an upload in parts counts from its beginning.
+        etag: its validator without quotes; None for a delete marker.
+        size: bytes; 0 for a delete marker.
+        is_latest: whether it is what a fetch without a version means.
+        is_delete_marker: whether it says that the object was deleted, and has no bytes.
+    """
 
     version_id: str
     last_modified: datetime
@@ -275,8 +297,37 @@ class FetchResult(os.PathLike[str]):
         return str(self.path)
 
 
+_Result = TypeVar("_Result")
+
+
+class _Report(Mapping[str, _Result]):
+    """What became of all datasets of an operation. One that failed raises its error when it is asked for."""
+
+    __slots__ = ()
+    results: Mapping[str, _Result]
+    errors: Mapping[str, Exception]
+
+    def __getitem__(self, name: str) -> _Result:
+        if name not in self.results and name in self.errors:
+            raise self.errors[name]
+        return self.results[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.results
+
+    def _failures_text(self) -> str:
+        names = ", ".join(repr(name) for name in list(self.errors)[:5]) + (", …" if len(self.errors) > 5 else "")
+        return f"{len(self.errors)} of {len(self.errors) + len(self.results)} datasets failed ({names})"
+
+
 @dataclass(frozen=True, slots=True)
-class FetchReport(Mapping[str, FetchResult]):
+class FetchReport(_Report[FetchResult]):
     """What became of all datasets of a `fetch_all`: a mapping from name to result, in the order of the catalog.
 
     Args:
@@ -303,24 +354,35 @@ class FetchReport(Mapping[str, FetchResult]):
             FetchAllError: with every error, and this report as `.report`.
         """
         if self.errors:
-            names = ", ".join(repr(name) for name in list(self.errors)[:5]) + (", …" if len(self.errors) > 5 else "")
-            total = len(self.errors) + len(self.results)
-            text = f"{len(self.errors)} of {total} datasets failed ({names})"
-            raise FetchAllError(text, list(self.errors.values()), self)
+            raise FetchAllError(self._failures_text(), list(self.errors.values()), self)
 
-    def __getitem__(self, name: str) -> FetchResult:
-        if name not in self.results and name in self.errors:
-            raise self.errors[name]
-        return self.results[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.results)
+@dataclass(frozen=True, slots=True)
+class PushReport(_Report[FileMetadata]):
+    """What became of all files of a `push_all`: a mapping from name to what was written, in the order of the catalog.
 
-    def __len__(self) -> int:
-        return len(self.results)
+    Args:
+        results: what is written.
+        errors: what is not: name → exception.
+        requests: how many requests were sent to the remote, repeated ones included.
+        seconds: from the call to its return.
+        bytes_uploaded: body bytes that the remote has acknowledged.
+    """
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.results
+    results: Mapping[str, FileMetadata]
+    errors: Mapping[str, Exception]
+    requests: int
+    seconds: float
+    bytes_uploaded: int
+
+    def raise_for_errors(self) -> None:
+        """Raise a `PushAllError` if a file was not written.
+
+        Raises:
+            PushAllError: with every error, and this report as `.report`.
+        """
+        if self.errors:
+            raise PushAllError(self._failures_text(), list(self.errors.values()), self)
 
 
 @dataclass(frozen=True, slots=True)

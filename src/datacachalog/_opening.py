@@ -22,11 +22,19 @@ from .ports import CacheKey, StoragePort, StorageSession
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """What a catalog holds on one event loop while it is open."""
+    """What a catalog holds on one event loop while it is open.
+
+    Args:
+        session: the way to the remote.
+        limiter: the budget of its requests.
+        locks: of the files that are being fetched.
+        unlistable: the beginnings of URIs below which the remote refuses to list.
+    """
 
     session: StorageSession
     limiter: anyio.CapacityLimiter
     locks: weakref.WeakValueDictionary[CacheKey, anyio.Lock]
+    unlistable: set[str]
 
 
 class Opening:
@@ -85,7 +93,7 @@ async def _live(
         async with storage.connect(config) as session:
             locks: weakref.WeakValueDictionary[CacheKey, anyio.Lock] = weakref.WeakValueDictionary()
             if not ready.done():
-                ready.set_result(Open(session, anyio.CapacityLimiter(config.max_concurrency), locks))
+                ready.set_result(Open(session, anyio.CapacityLimiter(config.max_concurrency), locks, set()))
             await closing.wait()
     except Exception as error:
         if ready.done():

@@ -54,27 +54,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
+class _UnstoppableTask(asyncio.Task[_Result]):
+    """A task that nobody cancels, `asyncio.run` included: when it ends, it cancels all tasks that there are."""
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  # its signature
+        return False
+
+
 async def to_its_end(
     work: Coroutine[Any, Any, _Result],
     undo: Callable[[_Result], Awaitable[object]] | None = None,
-    *,
-    hurry: Callable[[], object] | None = None,
+    interrupt: Callable[[], object] | None = None,
 ) -> _Result:
     """Wait for work to its end, and only then be cancelled.
 
     Args:
         work: it.
         undo: gives back what the work has got, where the cancelled caller doesn't learn of it.
-        hurry: is called when the caller is cancelled, to make the work end soon.
+        interrupt: makes the work end soon; called when the caller is cancelled.
     """
-    task = asyncio.ensure_future(work)
+    task = _UnstoppableTask(work, loop=asyncio.get_running_loop())
     cancellation: asyncio.CancelledError | None = None
-    if hurry is not None:
+    if interrupt is not None:
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancellation = error
-            hurry()
+            interrupt()
     with anyio.CancelScope(shield=True):
         while not task.done():
             try:
@@ -83,7 +89,7 @@ async def to_its_end(
                 cancellation = error
     if cancellation is None:
         return task.result()
-    if not task.cancelled() and task.exception() is None and undo is not None:
+    if task.exception() is None and undo is not None:
         await to_its_end(_awaited(undo(task.result())))
     raise cancellation
 

@@ -6,7 +6,7 @@ tasks) belongs to the session that a catalog opens from them on its own event lo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from ._events import TransferAwaited as TransferAwaited
 from ._events import TransferRestarted as TransferRestarted
 from ._events import TransferStarted as TransferStarted
 from ._events import UnpackStarted as UnpackStarted
-from ._models import CacheMetadata, FileMetadata
+from ._models import CacheMetadata, FileMetadata, ObjectVersion
 
 Observer: TypeAlias = Callable[[Event], None]
 """Is told what happens, by the events that this module exports too.
@@ -77,6 +77,9 @@ class ReadResponse:
         chunks: the bytes, to be iterated once. Ends when the remote says that it is the end, which may be too early
             (the reader counts). A connection that breaks raises `StorageUnreachableError`, an object seen to change
             while it is read raises `VersionChangedError`.
+        pump: where a storage can do that: gives the same bytes instead of `chunks`, piece by piece, to a function that
+            it calls in a worker thread of its own. A piece is valid during that call only. Cancelled, it ends when the
+            call that is running has ended.
     """
 
     metadata: FileMetadata
@@ -84,6 +87,7 @@ class ReadResponse:
     stop: int
     chunks: AsyncIterator[bytes]
     is_pinnable: bool = True
+    pump: Callable[[Callable[[memoryview], None]], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +149,223 @@ class StorageSession(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ThreadedAnswer:
+    """An answer that a worker thread got.
+
+    Args:
+        outcome: what it says. The bytes of a `ReadResponse` can still be had from the event loop, instead of `take`.
+        take: gives the bytes, piece by piece, to a function that it calls in this thread. A piece is valid during that
+            call only. Raises what `ReadResponse.chunks` raises.
+        close: gives the connection back, or up if bytes are still to come. To be called once, in any thread.
+        wait_seconds: how long nothing happened but waiting for the remote.
+    """
+
+    outcome: ReadOutcome
+    take: Callable[[Callable[[memoryview], None]], None]
+    close: Callable[[], None]
+    wait_seconds: float = 0.0
+
+
+class ThreadedReads(Protocol):
+    """Reads objects in worker threads, without the event loop; several at once."""
+
+    def ask(self, request: ReadRequest) -> ThreadedAnswer | None:
+        """Send one read, and block until its answer has begun; None if it has to be asked from the event loop."""
+        ...
+
+    def interrupt(self) -> None:
+        """End, from another thread, all that is being asked or taken."""
+        ...
+
+
+@runtime_checkable
+class ThreadedSession(Protocol):
+    """A session whose objects worker threads can read by themselves: what makes many small ones cheap."""
+
+    async def threaded(self, uri: str) -> ThreadedReads | None:
+        """Give what reads objects beside this one (of the same bucket, say) for the moment; None if nothing does."""
+        ...
+
+
+@runtime_checkable
+class SeekableListing(Protocol):
+    """A session that can begin a listing behind any key: then one request tells what many HEADs would tell.
+
+    For a session where a listing costs as much as asking for each object (a file system), or can only be read from its
+    beginning, there is nothing to do here. A listing is as current as a `head` at the same moment.
+    """
+
+    def is_seekable(self, root: str) -> bool:
+        """Whether the objects below `root`, a URI as far as the `/` before the keys, can be listed in this way."""
+        ...
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """List the objects whose URI begins with `prefix` and comes after `start_after`, by the bytes of their keys.
+
+        Args:
+            prefix: at least the root.
+            start_after: a URI below the same root; no such object need exist.
+            limit: how many objects are wanted, at least 1. A store may give fewer, and say that there are more.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVersion:
+    """One version, or delete marker, of a listing of versions."""
+
+    uri: str
+    version: ObjectVersion
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """One answer of a listing of versions: by key, the newest first; and how to ask for more (None: that's all)."""
+
+    versions: tuple[ListedVersion, ...]
+    next_token: str | None
+
+
+@runtime_checkable
+class VersionedSession(Protocol):
+    """A session of a storage that keeps what is overwritten and deleted. Raises what a `StorageSession` raises."""
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """List the versions of the objects whose URI begins with `prefix`, in at most one request.
+
+        Args:
+            prefix: what the URIs begin with.
+            after: leave out the objects up to this URI, itself included; only a hint, a page may begin before it.
+            token: go on where the page with this `next_token` ended; it goes before `after`.
+
+        Raises:
+            VersioningNotSupportedError: the store keeps no versions.
+        """
+        ...
+
+
 class StoragePort(Protocol):
     """A place where objects are, as settings."""
 
     def connect(self, config: CatalogConfig) -> AbstractAsyncContextManager[StorageSession]:
         """Open it on the running event loop; must be cheap: connect at the first request."""
+        ...
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+class Content(Protocol):
+    """Bytes that are to be written. They don't change, and may be read more than once."""
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        ...
+
+    @property
+    def crc(self) -> str:
+        """Their CRC64NVME, as in `Dataset.checksum`."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Give them from the beginning."""
+        ...
+
+    async def digest(self, algorithm: str) -> str:
+        """Read them and give another digest of theirs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteRequest:
+    """One object to be written.
+
+    Args:
+        uri: the object.
+        content_type: its media type.
+        if_match: the version that must still be there.
+        must_be_new: nothing may be there.
+    """
+
+    uri: str
+    content_type: str
+    if_match: str | None = None
+    must_be_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The object is written.
+
+    Args:
+        metadata: what the answer says of the version that it is now: no `last_modified` where it says none, and no
+            `etag` either where the store is as silent as that. `checksum` is what the store computed.
+    """
+
+    metadata: FileMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRefused:
+    """Nothing is written: something else is there than the request demands, or is being written (412, 409)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionsUnsupported:
+    """Nothing is written: the store says that it doesn't know `if_match` or `must_be_new` (501)."""
+
+
+WriteOutcome: TypeAlias = Written | WriteRefused | ConditionsUnsupported
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in parts that was begun."""
+
+    uri: str
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """A part that the store has: `number` counts from 1."""
+
+    number: int
+    size: int
+    etag: str | None
+    crc: str
+
+
+@runtime_checkable
+class WritableSession(Protocol):
+    """A way to the objects on which they can be written, too. The rules are those of `StorageSession`.
+
+    An object is replaced in one step: whoever reads it sees the old version or the new one. What a write is cancelled
+    in may have been written all the same.
+    """
+
+    async def write(self, request: WriteRequest, content: Content) -> WriteOutcome:
+        """Write an object in one piece."""
+        ...
+
+    async def begin_upload(self, request: WriteRequest) -> Upload:
+        """Begin to write an object in parts. Its conditions are for the end."""
+        ...
+
+    async def write_part(self, upload: Upload, number: int, start: int, content: Content) -> UploadedPart:
+        """Write the part of that number, from 1, whose first byte is the object's byte `start`; or write it again."""
+        ...
+
+    async def complete_upload(
+        self, upload: Upload, request: WriteRequest, parts: Sequence[UploadedPart], crc: str
+    ) -> WriteOutcome:
+        """Make the object of its parts, in order; `crc` is that of the whole. One that is refused stays open."""
+        ...
+
+    async def abort_upload(self, upload: Upload) -> None:
+        """Drop the parts. An upload that isn't there any more is no error."""
         ...
 
 
@@ -228,6 +444,35 @@ class PartWriter(Protocol):
         """Append the chunks. A write that has begun is finished even when the caller is cancelled."""
         ...
 
+    def write_here(self, piece: memoryview) -> None:
+        """Append the piece at once, and block meanwhile: to be called in a worker thread."""
+        ...
+
+
+class LocalFileChangedError(Exception):
+    """Raised by `SnapshotsPort.snapshot` for a file that changes while it is copied. Never reaches a caller."""
+
+
+class Snapshot(Protocol):
+    """A private copy of a local file, as it was at one moment. What is published of it are these very bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Read bytes `start` (inclusive) to `stop` (exclusive)."""
+        ...
+
+    async def digest(self, algorithm: str, start: int, stop: int) -> str:
+        """Read these bytes and give their digest."""
+        ...
+
+    async def is_current(self) -> bool:
+        """Whether the file, as far as its size, time and inode tell, still is what was copied."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -236,7 +481,7 @@ class Verified:
     Args:
         key: what they are the copy of.
         metadata: the remote version that they are.
-        content: in memory, or staged on disk.
+        content: in memory, staged on disk, or a copy of a local file.
         digest: theirs.
         verified_by: what they were compared with; None means: only their length.
         pin: the dataset's own digest that they were compared with, if it has one.
@@ -244,7 +489,7 @@ class Verified:
 
     key: CacheKey
     metadata: FileMetadata
-    content: tuple[bytes, ...] | Staging
+    content: tuple[bytes, ...] | Staging | Snapshot
     digest: str
     verified_by: str | None
     pin: str | None = None
@@ -298,6 +543,18 @@ class CacheInventory(Protocol):
         ...
 
 
+@runtime_checkable
+class SnapshotsPort(Protocol):
+    """A cache that can take a local file over, to publish what was pushed."""
+
+    def snapshot(self, path: str) -> AbstractAsyncContextManager[Snapshot]:
+        """Copy a local file, without its bytes where the file system can; removed at the end unless it is published.
+
+        Raises `LocalFileChangedError` if the file changes meanwhile.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to fetch a file, which one process at a time has.
@@ -307,12 +564,15 @@ class Claim:
         resumable_etag: the version of which an earlier attempt has left a part, if one has.
         missing_start: the first byte that it lacks.
         missing_stop: the first byte behind that which it has again, or the end of the file.
+        entry: what is cached of it, looked up after the claim was granted: who had it before may have published the
+            file just now. None if nothing is.
     """
 
     key: CacheKey
     resumable_etag: str | None = None
     missing_start: int = 0
     missing_stop: int = 0
+    entry: CacheEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +625,11 @@ class Unpacked:
 
 @runtime_checkable
 class UnpackingPort(Protocol):
-    """A cache that can also unpack the archives that it holds. `CachePort.remove` drops what was unpacked, too."""
+    """A cache that can also unpack the archives that it holds.
+
+    `CachePort.remove` drops what was unpacked too, and for a `BoundedCache` it counts, is used, and is evicted as one
+    with its archive.
+    """
 
     async def unpacked(self, entry: CacheEntry, archive_format: UnpackFormat) -> Unpacked | None:
         """Give what was unpacked of this very archive; None if it isn't there as it was unpacked."""
@@ -386,4 +650,130 @@ class UnpackingPort(Protocol):
 
     async def changed_files(self, unpacked: Unpacked) -> list[Path]:
         """Read the files and give those that were changed or added since they were unpacked."""
+        ...
+
+
+@runtime_checkable
+class ThreadedCache(Protocol):
+    """A cache that worker threads can use by themselves, without the event loop; every method blocks."""
+
+    def claim_here(self, key: CacheKey) -> Claim | Busy:
+        """Claim a file, without waiting for who has it."""
+        ...
+
+    def release_here(self, claim: Claim) -> None:
+        """Give a claim back."""
+        ...
+
+    def publish_here(self, verified: Verified) -> CacheEntry:
+        """Put bytes that are in memory in their place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much of the disk the copies may take.
+
+    Args:
+        max_bytes: of all data files together; None for as many as fit.
+        min_free_bytes: to be left free in the file system of the cache; None for none.
+        grace_seconds: a file that was given to a caller is not evicted within that time.
+    """
+
+    max_bytes: int | None = None
+    min_free_bytes: int | None = None
+    grace_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Keeps a file from being evicted, until it is let go of or its process ends.
+
+    Args:
+        key: the file.
+        token: what the cache knows it by; None where nothing could be written.
+    """
+
+    key: CacheKey
+    token: str | None
+
+
+@runtime_checkable
+class BoundedCache(Protocol):
+    """A cache that can be kept within bounds: it knows what is in use, and evicts what was least recently used."""
+
+    async def use(self, paths: Sequence[Path]) -> list[Path]:
+        """Note that these files are given to a caller now, and tell which of them are no longer there.
+
+        From then on none of them is evicted within the grace period. Costs no hop for files of which that was noted a
+        moment ago. Where nothing can be written, it is no error.
+        """
+        ...
+
+    async def evict(self, bounds: Bounds, *, spared: Collection[str] = (), is_thorough: bool = False) -> int:
+        """Remove files, the least recently used first, until the bounds are kept or the rest is in use.
+
+        Never removes a file that has a lease, is being fetched, or was given to a caller within the grace period.
+        Cancelled, it stops between two files.
+
+        Args:
+            bounds: what is to be kept.
+            spared: the paths of files that may not go.
+            is_thorough: look at every file first, instead of trusting what was noted of changes.
+
+        Returns:
+            Bytes removed.
+        """
+        ...
+
+    async def hold(self, key: CacheKey) -> Lease:
+        """Keep a file from being evicted, in this process and others, whether it is cached yet or not."""
+        ...
+
+    async def let_go(self, lease: Lease) -> None:
+        """End a lease."""
+        ...
+
+    async def totals(self) -> tuple[int, int]:
+        """Tell how many bytes and how many files there are, of whatever catalog, without reading a sidecar."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """Which datasets a catalog has, so that their data is kept when another catalog cleans the cache.
+
+    Args:
+        project: the directory that the catalog belongs to.
+        datasets: their names and sources.
+    """
+
+    project: str
+    datasets: tuple[tuple[str, str], ...]
+
+
+@runtime_checkable
+class CleanableCache(Protocol):
+    """A cache that can tell what is of no use to anybody any more, and remove it."""
+
+    async def declare(self, declaration: Declaration) -> None:
+        """Note that a catalog uses the cache now. Where nothing can be written, it is no error."""
+        ...
+
+    async def clean(
+        self, declaration: Declaration, meant_by: Callable[[Collection[str]], Callable[[str], bool]]
+    ) -> int:
+        """Remove what processes that ended have left, sidecars without data, and data that nobody declares any more.
+
+        Data is removed only if a declaration of the same project had it that this one has replaced, and no other one
+        has it. Nothing is removed of which no sidecar tells, that has a lease, or that is being fetched.
+        Cancelled, it stops between two files.
+
+        Args:
+            declaration: of the catalog that cleans.
+            meant_by: gives of some sources what tells whether an object, by its URI, is one of theirs.
+
+        Returns:
+            Bytes removed.
+        """
         ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -212,7 +211,7 @@ async def test_g1_sidecar_of_another_object_is_a_miss(cache):
         f"{STATE}/meta",
         f"{STATE}/meta/bucket",
         f"{STATE}/meta/bucket/dir",
-        f"{STATE}/partial",
+        f"{STATE}/new",
     ],
 )
 @pytest.mark.parametrize("is_dangling", [False, True])
@@ -227,6 +226,21 @@ async def test_g8_nothing_is_written_through_a_planted_link(cache, tmp_path, pla
     with pytest.raises(UnsafePathError, match="link"):
         await publish(cache)
     assert (not is_dangling, []) == (outside.exists(), list(outside.rglob("*")))
+
+
+@pytest.mark.parametrize("replaced", ["bucket", "bucket/dir", f"{STATE}/meta/bucket", f"{STATE}/new"])
+async def test_g8_a_directory_that_has_become_a_link_is_not_written_through(cache, tmp_path, replaced):
+    """A directory that was good a moment ago is looked at again."""
+    await publish(cache)
+    outside = tmp_path / "outside"
+    (cache.cache_dir / replaced).rename(outside)
+    before = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
+    (cache.cache_dir / replaced).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "dir").mkdir(parents=True)
+    with pytest.raises(UnsafePathError, match="link"):
+        await publish(cache)
+    found = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
+    assert (before, ["dir"]) == (found, [path.name for path in (tmp_path / "elsewhere").rglob("*")])
 
 
 @pytest.mark.parametrize("planted", [STATE, f"{STATE}/partial"])
@@ -350,55 +364,6 @@ async def test_file_that_cannot_fit_is_refused_before_its_download(cache):
     with pytest.raises(CacheFullError, match=r"bytes are needed for s3://bucket/dir/a\.bin"):
         async with cache.stage(KEY, FileMetadata("e", None, 2**60), "crc64nvme"):
             pass
-
-
-_READ_ONLY = textwrap.dedent(
-    """
-    import os, sys, anyio
-    from datacachalog import *
-    from datacachalog.ports import CacheKey, Verified
-    from datacachalog._digests import digest_chunks
-
-    KEY = CacheKey("s3://bucket/a")
-    def verified(key):
-        return Verified(key, FileMetadata("e", None, 4), (b"good",), digest_chunks("md5", (b"good",)), None)
-
-    async def main():
-        cache = FileCache(sys.argv[1])
-        await cache.publish(verified(KEY))
-        for directory, _, names in os.walk(sys.argv[1]):
-            for name in names:
-                os.chmod(os.path.join(directory, name), 0o444)
-            os.chmod(directory, 0o555)
-        if os.geteuid() == 0:
-            os.setgid(65534)
-            os.setuid(65534)
-        (entry,) = await cache.lookup([KEY])
-        await cache.touch([entry])
-        said = []
-        for work in (lambda: cache.publish(verified(CacheKey("s3://bucket/b"))), lambda: cache.remove([KEY])):
-            try:
-                await work()
-            except CacheError as error:
-                said.append("permissions" in str(error))
-        (again,) = await cache.lookup([KEY])
-        print(entry.path.read_bytes().decode(), said, again == entry, len(await cache.entries()))
-
-    anyio.run(main)
-    """
-)
-
-
-def test_cache_that_may_only_be_read_serves_what_it_has():
-    """Look-ups work, confirming is no error, publishing and removing are `CacheError`s that name the permissions."""
-    # Not pytest's directory, which only its user may enter.
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        arguments = [sys.executable, "-c", _READ_ONLY, f"{directory}/cache"]
-        found = subprocess.run(arguments, capture_output=True, text=True, check=False)
-        for path, _, _ in os.walk(directory):
-            Path(path).chmod(0o755)
-    assert "good [True, True] True 1" == found.stdout.strip(), found.stderr
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])

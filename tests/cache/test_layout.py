@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datacachalog import UnsafePathError
-from datacachalog.cache._layout import candidates, decode_segment, encode_segment
+from datacachalog.cache._layout import _path, _segments, candidates, decode_segment, encode_segment
 from datacachalog.ports import CacheKey
 
 WINDOWS = pytest.mark.parametrize("is_windows", [False, True], ids=["posix", "windows"])
@@ -87,6 +87,15 @@ def test_g1_two_objects_have_two_places(is_windows, one, other):
     )
     is_same = (*one[:2], one[2] or None) == (*other[:2], other[2] or None)
     assert is_same == bool(set(first) & set(second))
+
+
+@given(bucket=BUCKETS, key=KEYS)
+@example("cachedir.tag", "a")
+@example("bucket", "a//b")
+def test_look_at_a_whole_key_finds_what_a_look_at_each_segment_finds(bucket, key):
+    """Most keys need no escape, which is seen in one look; the place is the same."""
+    cache_key = CacheKey(f"s3://{bucket}/{key}")
+    assert "/".join(_segments(cache_key, is_windows=False)) == _path(cache_key, is_windows=False)
 
 
 @given(key=st.text(min_size=1, max_size=20).filter(lambda key: not set(key) & set("%") and key.isprintable()))

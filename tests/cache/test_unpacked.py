@@ -37,7 +37,7 @@ from datacachalog import (
 from datacachalog._digests import digest_chunks
 from datacachalog.cache import _disk, _extraction, _unpacked
 from datacachalog.cache._processes import this_process
-from datacachalog.ports import Busy, CacheEntry, CacheKey, Unpacked, UnpackingPort, Verified
+from datacachalog.ports import Bounds, Busy, CacheEntry, CacheKey, Declaration, Unpacked, UnpackingPort, Verified
 
 from .._archives import COMPRESSIONS, tar_bytes, tar_member, zip_bytes
 
@@ -735,3 +735,74 @@ def test_g1_archive_with_any_byte_changed_is_right_or_refused(tmp_path, data):
             assert set(files.values()) >= {path.read_bytes() for path in unpacked.files}
 
     anyio.run(main)
+
+
+# -- bounds and cleaning
+
+
+def aged(unpacked: Unpacked) -> None:
+    """Make it look as if nobody had been given it for two hours."""
+    for path in (unpacked.path.parent, unpacked.path.parent / ".manifest.json"):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 7200))
+
+
+async def clean(cache: FileCache) -> int:
+    return await cache.clean(Declaration("project", ()), lambda _: lambda _: True)
+
+
+async def test_totals_count_what_is_unpacked(cache):
+    """In bytes and files; and the same number of bytes is what eviction frees."""
+    data = zip_bytes(FILES)
+    await unpack(cache, "a.zip", data, "zip")
+    size = len(data) + sum(map(len, FILES.values()))
+    totals = await cache.totals()
+    freed = await cache.evict(Bounds(max_bytes=0, grace_seconds=0), is_thorough=True)
+    assert ((size, 1 + len(FILES)), size, (0, 0)) == (totals, freed, await cache.totals())
+    assert [] == list((cache.cache_dir / "@unpacked").iterdir())
+
+
+async def test_account_goes_on_with_what_is_unpacked(cache):
+    """Without looking the cache over again, a tree that is added or dropped counts."""
+    data = zip_bytes({"x": bytes(100_000)})
+    bounds = Bounds(max_bytes=50_000, grace_seconds=0)
+    await put(cache, "first", b"1")
+    assert 0 == await cache.evict(bounds, is_thorough=True)
+    unpacked = await unpack(cache, "a.zip", data, "zip")
+    freed = await cache.evict(bounds, spared={str(cache.cache_dir / "bucket" / "a.zip")})
+    await cache.remove([CacheKey("s3://bucket/a.zip")])
+    await put(cache, "second", b"2")
+    assert (1, False, 0) == (freed, unpacked.path.exists(), await cache.evict(bounds))
+
+
+async def test_g4_eviction_of_one_place_leaves_what_is_unpacked_of_another(cache):
+    """Two datasets may have the same object at two places: each has a tree of its own."""
+    data = zip_bytes(FILES)
+    entry = await put(cache, "a.zip", data)
+    mine = await cache.publish(
+        Verified(
+            CacheKey("s3://bucket/a.zip", cache_path="mine.zip"),
+            FileMetadata("x", datetime(2024, 2, 29, tzinfo=UTC), len(data)), (data,), entry.metadata.digest, "md5",
+        )
+    )  # fmt: skip
+    trees = [await cache.unpack(one, "zip", max_bytes=MIB, max_files=9) for one in (entry, mine)]
+    await cache.evict(Bounds(max_bytes=0, grace_seconds=0), spared={str(mine.path)}, is_thorough=True)
+    assert [False, True] == [tree.path.exists() for tree in trees]
+    assert trees[1] == await cache.unpacked(mine, "zip")
+
+
+async def test_clean_removes_what_is_unpacked_of_archives_that_are_gone(cache):
+    """A process that was killed in the middle of an eviction leaves it; what may be somebody's still, stays."""
+    unpacked = await unpack(cache, "a.zip", zip_bytes(FILES), "zip")
+    kept = await unpack(cache, "b.zip", zip_bytes(FILES), "zip")
+    aged(kept)
+    (cache.cache_dir / ".datacachalog" / "meta" / "bucket" / "a.zip.json").unlink()
+    assert (0, True) == (await clean(cache), unpacked.path.exists())
+    aged(unpacked)
+    assert (unpacked.size, False, True) == (await clean(cache), unpacked.path.exists(), kept.path.exists())
+
+
+async def test_clean_removes_what_is_unpacked_with_a_sidecar_without_data(cache):
+    """The archive was removed by hand, and its tree is nobody's."""
+    unpacked = await unpack(cache, "a.zip", zip_bytes(FILES), "zip")
+    (cache.cache_dir / "bucket" / "a.zip").unlink()
+    assert (True, False) == (await clean(cache) > 0, unpacked.path.exists())

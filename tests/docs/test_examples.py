@@ -8,7 +8,10 @@ import contextlib
 import doctest
 import inspect
 import io
+import os
 import re
+import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
@@ -18,12 +21,15 @@ from types import CodeType
 from typing import Any
 
 import boto3
+import jsonschema
 import pytest
 from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
 from datacachalog import Catalog, CatalogConfig
-from datacachalog.cli._app import app
+from datacachalog._catalog_file import parse_catalog_file
+from datacachalog.cli._app import app, run
+from datacachalog.cli._schema import schema_of
 
 ROOT = Path(__file__).parents[2]
 MARKDOWN = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
@@ -31,7 +37,6 @@ PAGES = [*(ROOT / name for name in MARKDOWN), *ROOT.glob("docs/**/*.md")]
 
 NOT_RUN = {
     "none": "drawings and directory trees",
-    "toml": "read as TOML, not run",
     "json": "read as JSON, not run",
 }
 """The languages of code blocks that are not run, and why."""
@@ -75,6 +80,51 @@ def compare_output(example: Example) -> str | None:
 # -- shell ------------------------------------------------------------------------------------------------------------
 
 
+def run_console(example: Example) -> str | None:
+    """Run a transcript, whose commands begin with `$ `, and compare its output; other shell lines are only checked."""
+    if not example.parsed.startswith("$ "):
+        return check_shell(example)
+    for part in re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        expected, actual = settled(shown), settled(output_of(command))
+        if not doctest.OutputChecker().check_output(expected, actual, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE):
+            return f"$ {command}\nexpected:\n{expected}\nprinted:\n{actual}"
+    return None
+
+
+def output_of(command: str) -> str:
+    """Run a command in this process if it is only ours, else in a shell; give both its outputs."""
+    if re.fullmatch(r"catalog [^|;&<>$`]*", command):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            run(shlex.split(command)[1:])
+        return printed.getvalue()
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", command], env=os.environ | {"PATH": path}, stdout=-1, stderr=-2, text=True, check=True
+    )
+    return done.stdout
+
+
+def settled(text: str) -> str:
+    """Replace what differs from machine to machine and from second to second."""
+    text = text.replace(os.getcwd(), "/home/ada/shop").replace(os.environ["HOME"], "/home/ada")
+    return re.sub(r"\b\d+ s\b", "0 s", text)
+
+
+def check_toml(example: Example) -> str | None:
+    """Read a TOML block as a catalog file, and compare it with the schema for editors."""
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", example.parsed), "acme-data")
+    values = tomllib.loads(example.parsed)
+    table = ("tool", "datacachalog") if "tool" in values else ()
+    file = Path(example.path)
+    parse_catalog_file(example.parsed, file=file, root=file.parent, environ=environ, table=table)
+    jsonschema.validate(values.get("tool", {}).get("datacachalog", values), schema_of("catalog-file"))
+    (Path.cwd() / "datacachalog.toml").write_text("" if table else example.parsed, encoding="utf-8")
+    os.environ |= environ
+    return None
+
+
 def check_shell(example: Example) -> str | None:
     """Compare shell lines with what the project has: they install packages and never end, so they are not run."""
     wrong = [
@@ -96,7 +146,7 @@ def is_install(command: str) -> bool:
 
 
 def is_catalog_command(command: str) -> bool:
-    match = re.fullmatch(r"(?:\S*/)?catalog ([a-z-]+)", command)
+    match = re.fullmatch(r"(?:\S*/)?catalog ([a-z-]+)(?: .*)?", command)
     return match is not None and match[1] in app.list_commands(None)
 
 
@@ -111,6 +161,7 @@ def is_setting(command: str) -> bool:
     if match is None:
         return False
     ours = {f"DATACACHALOG_{field.name.upper()}" for field in fields(CatalogConfig)}
+    ours |= {"DATACACHALOG_CATALOG", "DATACACHALOG_ROOT", "DATACACHALOG_CACHE_DIR"}
     return match[1] in ours or re.match(r"AWS_[A-Z]", match[1]) is not None
 
 
@@ -122,7 +173,7 @@ def is_plain(command: str) -> bool:
 
 
 @pytest.fixture
-def surroundings(tmp_path: Path, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def surroundings(tmp_path: Path, moto_endpoint: str, table_libraries: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty working directory, a home of its own, and an S3 server that botocore's chain leads to."""
     for name in ("home", "work"):
         (tmp_path / name).mkdir()
@@ -176,7 +227,8 @@ def parsed(page: Path, runner: asyncio.Runner) -> Document:
         "python": PythonCode(runner),
         "text": compare_output,
         "shell": check_shell,
-        "console": check_shell,
+        "console": run_console,
+        "toml": check_toml,
     }
     parsers = [CodeBlockParser(language, evaluator) for language, evaluator in evaluators.items()]
     return Sybil(parsers=parsers, path=str(ROOT)).parse(page)
@@ -201,4 +253,4 @@ def test_examples_of_a_page_do_what_it_says(page: Path, moto_endpoint: str, monk
 def test_no_code_block_is_left_unchecked(page: Path) -> None:
     """Each code block is of a language that is run or checked, or of one that there is a reason not to run."""
     languages = set(re.findall(r"^ {0,3}```+([^\s`{]*)$", page.read_text(encoding="utf-8"), re.MULTILINE)) - {""}
-    assert languages <= {"python", "text", "shell", "console", *NOT_RUN}
+    assert languages <= {"python", "text", "shell", "console", "toml", *NOT_RUN}

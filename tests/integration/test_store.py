@@ -170,6 +170,42 @@ async def test_an_object_deleted_between_two_fetches_is_missed_but_not_lost(
     assert b"one" == path.read_bytes()
 
 
+async def test_many_cached_objects_are_revalidated_by_a_listing(
+    bucket: Bucket, storage: S3Storage, tmp_path: Path
+) -> None:
+    """One request for all, whatever their names and however they were uploaded; and what has changed is noticed."""
+    keys = [
+        f"many/{name}" for name in ("a b", "c+d", "100%", "%20", "ümlaut", "日本-🦆", "x/y", "x/y/z", "&<>\"'", "~")
+    ]
+    keys += [f"zz/{number}" for number in range(10)]
+    bucket.put_many((key, key.encode()) for key in keys)
+    bucket.put_many((f"others/{number:04}", b"x") for number in range(300))
+    bucket.put_in_parts("zz/large", 9 * MIB, seed=3)
+    datasets = [Dataset(f"{number}", bucket.uri(key)) for number, key in enumerate([*keys, "zz/large"])]
+    async with AsyncCatalog(datasets, cache_dir=tmp_path, storage=storage) as catalog:
+        await catalog.fetch_all()
+        again = await catalog.fetch_all()
+        bucket.put("zz/5", b"other")
+        changed = await catalog.fetch_all()
+
+    assert (2, {"revalidated"}) == (again.requests, {result.action for result in again.values()})
+    downloaded = [result.path.read_bytes() for result in changed.values() if result.action == "downloaded"]
+    assert ([b"other"], 3) == (downloaded, changed.requests)
+
+
+async def test_who_may_not_list_is_asked_for_each(bucket: Bucket, gateway: Gateway, tmp_path: Path) -> None:
+    """Objects that everybody may read, in a bucket that only its owner may list."""
+    for number in range(20):
+        bucket.client.put_object(Bucket=bucket.name, Key=f"{number}", Body=b"x", ACL="public-read")
+    stranger = S3Storage(endpoint_url=gateway.endpoint_url, region="us-east-1", anonymous=True)
+    datasets = [Dataset(f"{number}", bucket.uri(f"{number}")) for number in range(20)]
+    async with AsyncCatalog(datasets, cache_dir=tmp_path, storage=stranger) as catalog:
+        await catalog.fetch_all()
+        requests = [(await catalog.fetch_all()).requests for _ in range(2)]
+
+    assert [21, 20] == requests
+
+
 @dataclass(frozen=True)
 class ReplacedMidway:
     """A way to the same store, where somebody replaces the object before its second part is asked for."""

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datacachalog import CacheMetadata, Dataset, FileMetadata
+from datacachalog._lockfile import LockedFile
 from datacachalog._pipeline.plan import (
+    Adopt,
     Download,
     FileOutlook,
     Revalidate,
@@ -35,6 +37,13 @@ SAME = FileMetadata("e1", NOW, 7)
 NEWER = FileMetadata("e2", NOW, 9)
 PIN = "md5:d41d8cd98f00b204e9800998ecf8427e"
 PINNED = CacheEntry(KEY, ENTRY.path, replace(METADATA, pin=PIN), 0.0)
+V_KEY = CacheKey(KEY.uri, "v")
+OF_VERSION = CacheEntry(V_KEY, Path("/cache/@versions/bucket/v/a"), replace(METADATA, version_id="v"), 0.0)
+NEWEST = replace(ENTRY, metadata=OF_VERSION.metadata)
+OF_NULL = replace(OF_VERSION, key=CacheKey(KEY.uri, "null"))
+VERSION = replace(TARGET, key=V_KEY)
+LOCKED = LockedFile("", 7, "md5:00")
+LOCKED_OTHER = LockedFile("", 7, "md5:01")
 
 
 def decided(entry, *, target=TARGET, age_seconds=0.0, is_forced=False, is_offline=False):
@@ -63,6 +72,18 @@ def decided(entry, *, target=TARGET, age_seconds=0.0, is_forced=False, is_offlin
         (ENTRY, {"target": replace(TARGET, pin=PIN), "is_offline": True}, Unavailable, "checksum pins"),
         (PINNED, {"target": replace(TARGET, pin=PIN)}, Revalidate, "always asked"),
         (PINNED, {"target": replace(TARGET, pin=PIN), "is_offline": True}, UseCached, "offline"),
+        (OF_VERSION, {"target": VERSION}, UseCached, "a version never changes"),
+        (OF_VERSION, {"target": VERSION, "is_offline": True}, UseCached, "a version never changes"),
+        (OF_VERSION, {"target": VERSION, "is_forced": True}, Download, "forced"),
+        (NEWEST, {"target": VERSION}, Adopt, "the newest is this version"),
+        (NEWEST, {"target": VERSION, "is_offline": True}, Adopt, "the newest is this version"),
+        (NEWEST, {"target": VERSION, "is_forced": True}, Download, "forced"),
+        (OF_NULL, {"target": replace(TARGET, key=OF_NULL.key)}, Revalidate, "always asked"),
+        (ENTRY, {"target": replace(TARGET, locked=LOCKED)}, UseCached, "the data lock file names"),
+        (ENTRY, {"target": replace(TARGET, locked=LOCKED), "is_forced": True}, Download, "forced"),
+        (ENTRY, {"target": replace(TARGET, locked=LOCKED_OTHER)}, Download, "isn't what the data lock file names"),
+        (ENTRY, {"target": replace(TARGET, locked=LOCKED_OTHER), "is_offline": True}, Unavailable, "data lock file"),
+        (NEWEST, {"target": replace(VERSION, locked=LOCKED_OTHER)}, Download, "data lock file"),
     ],
 )
 def test_decision(entry, wanted, expected, reason):

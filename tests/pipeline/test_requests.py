@@ -7,11 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datacachalog import AccessDeniedError, CatalogConfig, StorageUnreachableError, ThrottledError
+from datacachalog import (
+    AccessDeniedError,
+    AsyncCatalog,
+    CatalogConfig,
+    Dataset,
+    RouterStorage,
+    S3Storage,
+    StaleDataWarning,
+    StorageUnreachableError,
+    ThrottledError,
+)
 from datacachalog._events import RequestRetried
 from datacachalog._pipeline.requests import Requests, retry_delay_seconds
 from datacachalog.ports import ReadRequest
-from datacachalog.testing import FaultyStorage, MemoryStorage, Throttled, Unreachable
+from datacachalog.testing import Cut, FaultyStorage, Meanwhile, MemoryStorage, Status, Throttled, Unreachable
 
 URI = "mem://bucket/a"
 CHANCES = st.floats(0, 1, exclude_max=True)
@@ -24,15 +34,10 @@ def test_delay_grows_and_is_bounded(tries, chance):
     assert longest / 2 <= retry_delay_seconds(tries, None, chance) <= longest
 
 
-@given(asked=st.floats(0, 120), tries=st.integers(1, 9), chance=CHANCES)
+@given(asked=st.floats(0, 86400), tries=st.integers(1, 9), chance=CHANCES)
 def test_delay_is_never_shorter_than_asked(asked, tries, chance):
     """Retry-After is honoured, and a little is added so that not all come back at once."""
     assert asked <= retry_delay_seconds(tries, asked, chance) <= asked * 1.1
-
-
-def test_delay_that_is_asked_for_is_bounded():
-    """A remote that asks for a day is asked again after two minutes."""
-    assert 120.0 == retry_delay_seconds(1, 86400.0, 0.0)
 
 
 class Sent:
@@ -163,3 +168,101 @@ async def test_requests_in_flight_are_bounded(monkeypatch):
         for _ in range(10):
             group.start_soon(ask)
     assert (3, 30, 20) == (most, requests.sent, sum(isinstance(event, RequestRetried) for event in told))
+
+
+# -- the deadline, as who uses a catalog sees it
+
+
+class Clock:
+    """The clock of the event loop, which goes on by itself and jumps over every wait."""
+
+    def __init__(self, monkeypatch):
+        self.skipped_seconds = 0.0
+        self.waits = []
+        self._sleep, self._current_time = anyio.sleep, anyio.current_time
+        monkeypatch.setattr("anyio.sleep", self._wait)
+        monkeypatch.setattr("anyio.current_time", lambda: self._current_time() + self.skipped_seconds)
+
+    async def _wait(self, seconds):
+        self.waits.append(seconds)
+        self.pass_by(seconds)
+        await self._sleep(0)
+
+    def pass_by(self, seconds):
+        self.skipped_seconds += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+async def make_catalog(server, tmp_path):
+    """Make a catalog of one file in the server's bucket."""
+    made = []
+
+    def make(**settings):
+        storage = RouterStorage({"s3": S3Storage(endpoint_url=server.endpoint_url)})
+        config = CatalogConfig(**settings)
+        dataset = Dataset("a", "s3://bucket/a.bin")
+        catalog = AsyncCatalog([dataset], cache_dir=tmp_path / "cache", config=config, storage=storage, progress=False)
+        made.append(catalog)
+        return catalog
+
+    yield make
+    for catalog in made:
+        await catalog.aclose()
+
+
+@pytest.mark.parametrize("deadline", [0, 60, 120])
+async def test_outage_ends_at_the_deadline(server, make_catalog, clock, deadline):
+    """However many tries are allowed, none begins later than the deadline after the first failure."""
+    server.add_faults(Status(status=500, times=None))
+    with pytest.raises(StorageUnreachableError, match=f"retry_deadline_seconds is {deadline}"):
+        await make_catalog(retries=1000, retry_deadline_seconds=deadline).fetch("a")
+    assert len(server.requests) == len(clock.waits) + 1
+    assert deadline - 1 <= sum(clock.waits) <= deadline
+
+
+@pytest.mark.parametrize(("status", "expected"), [(503, ThrottledError), (500, StorageUnreachableError)])
+async def test_wait_beyond_the_deadline_is_given_up_at_once(server, make_catalog, clock, status, expected):
+    """A remote that asks to come back after the deadline is not waited for, and not asked again."""
+    server.add_faults(Status(status=status, retry_after_seconds=3600, times=None))
+    with pytest.raises(expected, match=r"120 s of it are left, and the remote asks to wait 3,600 s") as caught:
+        await make_catalog().fetch("a")
+    assert (1, [], 3600) == (len(server.requests), clock.waits, caught.value.retry_after_seconds)
+
+
+async def test_g4_copy_is_served_at_once_where_the_remote_asks_for_a_long_wait(server, make_catalog, clock):
+    """With a copy there is nothing to wait for: it is served, and the warning says what the remote asked for."""
+    server.put("bucket", "a.bin", b"content")
+    await make_catalog().fetch("a")
+    server.add_faults(Status(status=503, retry_after_seconds=3600, times=None))
+    with pytest.warns(StaleDataWarning, match="asks to wait 3,600 s"):
+        path = await make_catalog().fetch("a")
+    assert (b"content", []) == (path.read_bytes(), clock.waits)
+
+
+async def test_wait_within_the_deadline_is_waited_for(server, make_catalog, clock):
+    """A remote that asks for less than the deadline is asked again, not sooner than it said, and in time."""
+    server.put("bucket", "a.bin", b"content")
+    server.add_faults(Status(status=503, retry_after_seconds=119))
+    path = await make_catalog().fetch("a")
+    assert (b"content", True) == (path.read_bytes(), 119 <= sum(clock.waits) <= 120)
+
+
+@pytest.mark.parametrize("cut_after", [10_000, 0])
+async def test_bytes_that_come_begin_the_deadline_anew(server, make_catalog, clock, cut_after):
+    """A part that gets on with every try, however slowly, is not given up; one that doesn't is."""
+    content = bytes(range(256)) * 512
+    server.put("bucket", "a.bin", content)
+    server.add_faults(
+        Meanwhile(nth=2, times=6, action=lambda: clock.pass_by(50)), Cut(nth=2, times=6, after_bytes=cut_after)
+    )
+    catalog = make_catalog(part_bytes=len(content) // 2, retries=10, retry_deadline_seconds=60)
+    if cut_after:
+        assert content == (await catalog.fetch("a")).read_bytes()
+    else:
+        with pytest.raises(StorageUnreachableError, match="retry_deadline_seconds is 60"):
+            await catalog.fetch("a")

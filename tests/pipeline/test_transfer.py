@@ -25,7 +25,7 @@ from datacachalog._pipeline import requests as requests_module
 from datacachalog._pipeline.flight import Flight
 from datacachalog._pipeline.requests import Requests
 from datacachalog._pipeline.resolve import Target
-from datacachalog._pipeline.transfer import Elsewhere, Staged, transfer
+from datacachalog._pipeline.transfer import Begun, Elsewhere, Staged, transfer
 from datacachalog._pipeline.verify import verify
 from datacachalog.ports import CacheKey, NotModified
 from datacachalog.testing import (
@@ -79,9 +79,9 @@ class Bring:
         async with storage.connect(config) as session:
             requests = Requests(session, config, anyio.CapacityLimiter(config.max_concurrency), events.append, 1)
             flight = Flight(target, requests, self.cache)
-            assert await flight.take()
+            assert await flight.take(None)
             try:
-                async with transfer(target, known_etag, requests, self.cache, flight) as outcome:
+                async with transfer(target, known_etag, requests, self.cache, flight, Begun()) as outcome:
                     data = None
                     if not isinstance(outcome, NotModified | Elsewhere):
                         entry = await self.cache.publish(await verify(outcome, target))

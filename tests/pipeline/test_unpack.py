@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import shutil
 import threading
@@ -23,11 +24,14 @@ from datacachalog import (
     FileCache,
     Freshness,
     IntegrityError,
+    LockMismatchError,
     StaleDataWarning,
     UnsafePathError,
+    _fetching,
 )
+from datacachalog._pipeline.unpack import unpacked_result
 from datacachalog.cache import _extraction
-from datacachalog.ports import Event, UnpackStarted
+from datacachalog.ports import CacheKey, Event, UnpackStarted
 from datacachalog.testing import FaultyStorage, MemoryStorage, Unreachable
 
 from .._archives import tar_bytes, tar_member, zip_bytes
@@ -125,6 +129,15 @@ async def test_format_can_be_said_where_the_suffix_does_not_tell(make_catalog, s
     catalog = make_catalog(Dataset("dumps", "s3://bucket/dumps/", unpack="gzip"))
     [path] = await catalog.fetch_files("dumps")
     assert ("monday", CSV) == (path.name, path.read_bytes())
+
+
+async def test_load_of_an_archive_of_nothing_says_so(make_catalog, storage):
+    """There is no frame of no file; a reader gets the empty list."""
+    storage.put("s3://bucket/none.tar", tar_bytes())
+    catalog = make_catalog("none.tar")
+    assert [] == await catalog.load("none.tar", reader=list)
+    with pytest.raises(ConfigurationError, match="holds no file"):
+        await catalog.load("none.tar")
 
 
 async def test_load_reads_what_is_in_it(make_catalog, storage):
@@ -393,3 +406,146 @@ async def test_plan_counts_the_archive(make_catalog, storage):
     assert (size, "download", 0, "revalidate") == (
         before.bytes, before.steps[0].action, after.bytes, after.steps[0].action
     )  # fmt: skip
+
+
+# -- bounds
+
+
+def small(**settings: object) -> CatalogConfig:
+    return CatalogConfig(**{"cache_max_bytes": 1, "eviction_grace_seconds": 0.0, **settings})
+
+
+async def kept(tmp_path: Path) -> tuple[list[str], list[str]]:
+    """Name the archives, and what is unpacked, that the cache has."""
+    cache = FileCache(tmp_path / "cache")
+    unpacked = await cache.all_unpacked()
+    return names([entry.path for entry in await cache.entries()]), sorted(names([one.path for one in unpacked]))
+
+
+async def test_what_is_unpacked_is_evicted_with_its_archive(make_catalog, tmp_path):
+    """It makes room for the next one, whole."""
+    catalog = make_catalog("tree.zip", "data.csv.gz", config=small())
+    await catalog.fetch("tree.zip")
+    before = await kept(tmp_path)
+    await catalog.fetch("data.csv.gz")
+    assert ((["tree.zip"], ["tree"]), (["data.csv.gz"], ["data.csv"])) == (before, await kept(tmp_path))
+
+
+async def test_what_is_unpacked_counts_for_the_bound(make_catalog, tmp_path, storage):
+    """An archive that would fit by itself doesn't if what is in it is large."""
+    storage.put("s3://bucket/large.gz", gzip.compress(bytes(1_000_000)))
+    catalog = make_catalog("data.csv.gz", "large.gz", config=small(cache_max_bytes=500_000))
+    await catalog.fetch("data.csv.gz")
+    await catalog.fetch("large.gz")
+    assert (["large.gz"], ["large"]) == await kept(tmp_path)
+
+
+async def test_g4_what_one_call_returns_stays_unpacked(make_catalog):
+    """However small the bound is."""
+    report = await make_catalog("tree.zip", "data.csv.gz", config=small()).fetch_all()
+    assert [b"[1]", b"[2]", CSV] == [path.read_bytes() for result in report.values() for path in result.paths]
+
+
+async def test_g4_what_was_just_given_unpacked_is_not_evicted(make_catalog, tmp_path):
+    """Also if the archive has long been there, and it was only looked up."""
+    await make_catalog("tree.zip").fetch("tree.zip")
+    os.utime(tmp_path / "cache" / ".datacachalog" / "meta" / "bucket" / "tree.zip.json", (0, 0))
+    shutil.rmtree(tmp_path / "cache" / ".datacachalog" / "usage", ignore_errors=True)
+    catalog = make_catalog("tree.zip", config=small(cache_max_bytes=None, eviction_grace_seconds=60))
+    path = await catalog.fetch("tree.zip", offline=True)
+    assert (0, b"[2]") == (await catalog.evict(max_bytes=0), (path / "b.json").read_bytes())
+
+
+async def test_g4_tree_that_is_open_is_not_evicted(make_catalog):
+    """A lease of the archive holds what is in it."""
+    catalog = make_catalog("tree.zip", config=small(cache_max_bytes=None))
+    async with catalog.open_path("tree.zip") as path:
+        assert (0, b"[2]") == (await catalog.evict(max_bytes=0), (path / "b.json").read_bytes())
+    assert (True, False) == (await catalog.evict(max_bytes=0) > 6, path.exists())
+
+
+async def test_g4_archive_that_is_evicted_while_it_is_asked_for_is_fetched_and_unpacked_again(
+    make_catalog, monkeypatch
+):
+    """A path that is returned is there, also if another process evicts the archive while the remote is asked."""
+    catalog = make_catalog("tree.zip", config=small(cache_max_bytes=None))
+    await catalog.fetch("tree.zip")
+    use = FileCache.use
+
+    async def evicted_first(cache: FileCache, paths: list[Path]) -> list[Path]:
+        monkeypatch.setattr(FileCache, "use", use)
+        monkeypatch.setattr("datacachalog.cache._usage.GRANULARITY_SECONDS", 0.0)
+        assert await catalog.evict(max_bytes=0) > 0
+        return await use(cache, paths)
+
+    monkeypatch.setattr(FileCache, "use", evicted_first)
+    path = await catalog.fetch("tree.zip")
+    assert b"[2]" == (path / "b.json").read_bytes()
+
+
+# -- versions, locks and pushes
+
+
+async def test_g1_version_is_unpacked_beside_the_newest(make_catalog):
+    """Each has a tree of its own; `invalidate` drops only the newest's."""
+    storage = MemoryStorage(is_versioned=True)
+    old = storage.put("s3://bucket/data.csv.gz", gzip.compress(b"old"))
+    storage.put("s3://bucket/data.csv.gz", gzip.compress(b"new"))
+    catalog = make_catalog("data.csv.gz", storage=storage)
+    newest = await catalog.fetch("data.csv.gz")
+    path = await catalog.fetch("data.csv.gz", version_id=old.version_id)
+    assert (b"old", b"new", "data.csv") == (path.read_bytes(), newest.read_bytes(), path.name)
+    await catalog.invalidate("data.csv.gz")
+    assert (True, False) == (path.exists(), newest.exists())
+    assert path == await catalog.fetch("data.csv.gz", version_id=old.version_id, offline=True)
+
+
+async def test_lock_file_names_the_archive(make_catalog, storage, tmp_path, monkeypatch):
+    """A frozen catalog unpacks exactly that one, and refuses another."""
+    monkeypatch.chdir(tmp_path)
+    catalog = make_catalog("data.csv.gz")
+    lock_path = await catalog.lock()
+    [entry] = await FileCache(tmp_path / "cache").lookup([CacheKey("s3://bucket/data.csv.gz")])
+    assert entry.metadata.digest in lock_path.read_text()
+    settings = {"config": CatalogConfig(frozen=True)}
+    assert CSV == (await make_catalog("data.csv.gz", **settings).fetch("data.csv.gz")).read_bytes()
+    storage.put("s3://bucket/data.csv.gz", gzip.compress(b"other"))
+    assert b"other" == (await catalog.fetch("data.csv.gz")).read_bytes()
+    with pytest.raises(LockMismatchError):
+        await make_catalog("data.csv.gz", **settings).fetch("data.csv.gz")
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+async def test_g1_archive_that_is_replaced_before_it_is_unpacked_is_checked_anew(
+    make_catalog, storage, tmp_path, monkeypatch, is_frozen
+):
+    """Another catalog may publish in its place what a data lock file, or a pin, does not allow."""
+    monkeypatch.chdir(tmp_path)
+    other = make_catalog("data.csv.gz")
+    pin = None if is_frozen else f"md5:{hashlib.md5(gzip.compress(CSV, mtime=1)).hexdigest()}"
+    storage.put("s3://bucket/data.csv.gz", gzip.compress(CSV, mtime=1))
+    await other.lock()
+
+    async def after_another(*arguments: object) -> object:
+        monkeypatch.setattr(_fetching, "unpacked_result", unpacked_result)
+        storage.put("s3://bucket/data.csv.gz", gzip.compress(b"other"))
+        await other.fetch("data.csv.gz")
+        return await unpacked_result(*arguments)
+
+    dataset = Dataset("data.csv.gz", "s3://bucket/data.csv.gz", unpack="auto", checksum=pin)
+    catalog = make_catalog(dataset, config=CatalogConfig(frozen=is_frozen))
+    await catalog.fetch("data.csv.gz")
+    monkeypatch.setattr(_fetching, "unpacked_result", after_another)
+    with pytest.raises(LockMismatchError if is_frozen else IntegrityError):
+        await catalog.fetch("data.csv.gz")
+
+
+async def test_push_writes_the_archive_as_it_is(make_catalog, tmp_path):
+    """Nothing is packed; the next fetch unpacks it without a download."""
+    local = tmp_path / "mine.gz"
+    local.write_bytes(gzip.compress(b"pushed"))
+    catalog = make_catalog("data.csv.gz")
+    await catalog.fetch("data.csv.gz")
+    written = await catalog.push("data.csv.gz", local)
+    result = (await catalog.fetch_all())["data.csv.gz"]
+    assert (b"pushed", 0, local.stat().st_size) == (result.path.read_bytes(), result.bytes_downloaded, written.size)

@@ -45,39 +45,27 @@ def wait():
     sys.stdin.readline()
 
 
-def begin(tell, *names, size_bytes=40_000_000, received_bytes=10_000_000):
+def begin(tell, *names, size_bytes=40_000_000, received_bytes=10_000_000, kind="fetch"):
     """Tell of an operation in the middle of its transfers."""
-    tell(OperationStarted(operation=1, datasets=len(names)))
+    tell(OperationStarted(operation=1, datasets=len(names), kind=kind))
     for name in names:
         tell(DatasetResolved(operation=1, dataset=name, files=1))
         tell(TransferStarted(operation=1, dataset=name, uri=_uri(name), size_bytes=size_bytes))
         tell(TransferAdvanced(operation=1, dataset=name, uri=_uri(name), received_bytes=received_bytes))
 
 
-def end(tell, *names, size_bytes=40_000_000, is_cancelled=False):
+def end(tell, *names, size_bytes=40_000_000, is_cancelled=False, action="downloaded"):
     """Tell of its end: these datasets are finished, or it was cancelled."""
+    way = f"bytes_{action}"
     for name in names:
         tell(
             FileFinished(
-                operation=1,
-                dataset=name,
-                uri=_uri(name),
-                action="downloaded",
-                size_bytes=size_bytes,
-                bytes_downloaded=size_bytes,
+                operation=1, dataset=name, uri=_uri(name), action=action, size_bytes=size_bytes, **{way: size_bytes}
             )
         )
         tell(DatasetFinished(operation=1, dataset=name))
-    tell(
-        OperationFinished(
-            operation=1,
-            seconds=2.0,
-            finished=len(names),
-            failed=0,
-            bytes_downloaded=size_bytes * len(names),
-            is_cancelled=is_cancelled,
-        )
-    )
+    counts = {"finished": len(names), "failed": 0, "bytes_downloaded": 0} | {way: size_bytes * len(names)}
+    tell(OperationFinished(operation=1, seconds=2.0, is_cancelled=is_cancelled, **counts))
 
 
 def looked_at(tell):

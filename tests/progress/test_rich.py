@@ -40,6 +40,24 @@ def test_one_summary_line_takes_the_place_of_the_display(terminal):
     assert expected == session.screen.lines
 
 
+def test_a_push_is_shown_as_one(terminal):
+    """In the lines while it goes on, and in the summary."""
+    session = terminal(
+        """
+tell = observer_for("auto")
+begin(tell, "customers", kind="push")
+wait()
+end(tell, "customers", action="uploaded")
+"""
+    )
+    session.until("customers")
+    shown = [line.partition("  ")[0].strip() for line in (line.strip() for line in session.screen.lines[:3]) if line]
+    session.go_on()
+    session.finish()
+    assert ["0/1 dataset pushed", "customers (push)"] == shown
+    assert ["customers: 1 file pushed, 40.0 MB in 2.0 s (20.0 MB/s)"] == session.screen.lines
+
+
 def test_g10_the_cursor_is_visible_after_every_write(terminal):
     """A process may be killed at any time, and leaves a terminal that can be used."""
     session = terminal(ONE)

@@ -486,3 +486,51 @@ def test_the_summary_tells_what_was_fresh_stale_failed_and_cancelled(teller):
         summary.datasets_failed,
         summary.is_cancelled,
     )
+
+
+def push(tally, size=40 * MB, acknowledged=40 * MB, operation=1):
+    """Tell of a push from its beginning to the end of its file."""
+    file = {"operation": operation, "dataset": "a", "uri": "s3://b/a"}
+    tally.fold(OperationStarted(operation=operation, datasets=1, kind="push"))
+    tally.fold(TransferStarted(**file, size_bytes=size))
+    tally.fold(TransferAdvanced(**file, received_bytes=acknowledged))
+    if acknowledged == size:
+        tally.fold(FileFinished(**file, action="uploaded", size_bytes=size, bytes_uploaded=size))
+        tally.fold(DatasetFinished(operation=operation, dataset="a"))
+
+
+def test_a_push_is_measured_by_what_the_remote_has_acknowledged(teller):
+    """Its file is marked as one that goes the other way."""
+    push(teller.tally, acknowledged=10 * MB)
+    progress = teller.progress
+    assert (10 * MB, 40 * MB, True) == (progress.received_bytes, progress.total_bytes, progress.is_push)
+    assert [True] == [file.is_push for file in progress.active]
+
+
+def test_a_pushed_file_is_finished(teller):
+    """It counts as a file and by its bytes."""
+    push(teller.tally)
+    progress = teller.progress
+    found = (progress.files_finished, progress.datasets_finished, progress.received_bytes, progress.total_bytes)
+    assert (1, 1, 40 * MB, 40 * MB) == found
+
+
+def test_the_summary_of_a_push_counts_what_was_sent(teller):
+    """And nothing as downloaded."""
+    push(teller.tally)
+    teller.tally.fold(
+        OperationFinished(
+            operation=1, seconds=2.0, finished=1, failed=0, bytes_downloaded=0, is_cancelled=False,
+            bytes_uploaded=40 * MB,
+        )
+    )  # fmt: skip
+    summary = teller.tally.summary(3.0)
+    found = (summary.is_push, summary.files_uploaded, summary.bytes_uploaded, summary.files_downloaded)
+    assert (True, 1, 40 * MB, 0) == found
+
+
+def test_a_fetch_beside_a_push_is_no_push(teller):
+    """Operations that overlap are counted together."""
+    push(teller.tally)
+    teller.start(1, operation=2)
+    assert not teller.progress.is_push

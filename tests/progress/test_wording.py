@@ -193,3 +193,48 @@ def test_a_file_that_is_being_unpacked_says_so():
         is_unpacking=True,
     )
     assert "survey (unpacking)" == file_text(file)
+
+
+def test_a_push_says_that_it_is_one():
+    """What is counted goes the other way."""
+    assert "3/12 datasets pushed, 12.3 of 61.3 MB, 7.0 MB/s, 0:07 left" == line_text(progress(is_push=True))
+
+
+def test_a_pushed_file_is_told_from_a_fetched_one():
+    """Both may be under way at once."""
+    file = ActiveFile(
+        dataset="logs",
+        uri="s3://b/logs.csv",
+        is_only_file=True,
+        owner=None,
+        received_bytes=0,
+        size_bytes=1,
+        is_push=True,
+    )
+    assert "logs (push)" == file_text(file)
+
+
+PUSHED = {"files_downloaded": 0, "files_uploaded": 2, "bytes_downloaded": 0, "bytes_uploaded": 8_000_000}
+
+
+def test_the_summary_of_a_push_says_what_was_pushed():
+    """Files, bytes, time and rate."""
+    assert "2 files pushed, 8.0 MB in 0.8 s (10.0 MB/s)" == summary_text(summary(**PUSHED, is_push=True))
+
+
+def test_the_summary_of_a_push_that_failed_says_that_nothing_was_pushed():
+    """Instead of that nothing was downloaded."""
+    nothing = PUSHED | {"files_uploaded": 0, "bytes_uploaded": 0}
+    assert "nothing pushed in 0.8 s, 1 failed" == summary_text(summary(**nothing, is_push=True, datasets_failed=1))
+
+
+def test_the_summary_of_a_cancelled_push_says_what_was_sent():
+    """And how far it had come."""
+    text = summary_text(summary(**PUSHED, is_push=True, is_cancelled=True))
+    assert "cancelled after 0.8 s: 2 files finished, 8.0 MB sent" == text
+
+
+def test_the_summary_of_both_ways_says_both():
+    """Operations that overlap have one summary; the rate is that of all bytes."""
+    text = summary_text(summary(**PUSHED | {"files_downloaded": 1, "bytes_downloaded": 4_000_000}))
+    assert "1 file, 4.0 MB, 2 files pushed, 8.0 MB in 0.8 s (15.0 MB/s)" == text

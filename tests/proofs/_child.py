@@ -19,6 +19,7 @@ import json
 import mmap
 import os
 import random
+import shutil
 import struct
 import sys
 import threading
@@ -46,7 +47,13 @@ from datacachalog import (
 )
 from datacachalog._digests import crc_functions
 from datacachalog._pipeline import requests
-from datacachalog.cache import _disk, _extraction, _partials  # noqa: F401  # `_extraction`: once for all children
+from datacachalog.cache import (  # noqa: F401  # `_extraction`: once for all children
+    _disk,
+    _eviction,
+    _extraction,
+    _partials,
+    _usage,
+)
 from datacachalog.ports import CacheKey
 from datacachalog.testing import MemoryStorage
 
@@ -97,6 +104,9 @@ OLD, NEW = 1, 2
 CRASHED = 9
 
 
+_write = os.write  # without a number
+
+
 class Effects:
     """Numbers all that this process does to the files below a directory, and ends it at one of them.
 
@@ -117,9 +127,10 @@ class Effects:
         self._here = threading.local()
 
     def install(self) -> None:
-        for name in ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "utime", "fsync"):
+        for name in ("mkdir", "rename", "replace", "link", "unlink", "remove", "rmdir", "utime", "fsync", "pwrite"):
             setattr(os, name, self._numbered(name, getattr(os, name)))
         os.writev = self._numbered("write", os.writev, self._half_of_writev)
+        os.write = self._numbered("append", os.write)
         os.open = self._numbered("open", os.open, condition=self._is_creation)
         builtins.open = io.open = self._numbered("create", io.open, condition=self._is_writing)
         _disk.FileIO = self._numbered("create", _disk.FileIO)
@@ -189,7 +200,7 @@ class Effects:
     @staticmethod
     def _half_of_writev(descriptor: int, buffers: Any) -> None:
         data = b"".join(bytes(buffer) for buffer in buffers)
-        os.write(descriptor, data[: len(data) // 2])
+        _write(descriptor, data[: len(data) // 2])
 
 
 SIZES = {"small": SMALL_BYTES, "large": LARGE_BYTES}
@@ -211,7 +222,7 @@ def _memory_catalog(root: str, version: int, **settings: Any) -> AsyncCatalog:
 ARCHIVED = {"x": SMALL_BYTES, "dir/y": LARGE_BYTES}
 
 
-def _archive_catalog(root: str, version: int) -> AsyncCatalog:
+def _archive_catalog(root: str, version: int, **settings: Any) -> AsyncCatalog:
     """A catalog of one archive, whose members tell its version."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -220,7 +231,8 @@ def _archive_catalog(root: str, version: int) -> AsyncCatalog:
     storage = MemoryStorage()
     storage.put("s3://bucket/archive.zip", buffer.getvalue())
     datasets = [Dataset("archive", "s3://bucket/archive.zip", unpack="auto")]
-    return AsyncCatalog(datasets, cache_dir=root, storage=storage, progress=False)
+    config = CatalogConfig(**settings)
+    return AsyncCatalog(datasets, cache_dir=root, storage=storage, config=config, progress=False)
 
 
 def act(root: str, *, name: str, action: str, version: int, stop_at: int = 0, when: str = "before") -> dict[str, Any]:
@@ -230,12 +242,16 @@ def act(root: str, *, name: str, action: str, version: int, stop_at: int = 0, wh
     effects.install()
 
     async def do() -> None:
-        settings = {"max_age_seconds": 0.000001} if action == "touch" else {}
+        settings = {"max_age_seconds": 0.000001} if action == "touch" else {"eviction_grace_seconds": 0.0}
         is_archive = name == "archive"
-        made = _archive_catalog(root, version) if is_archive else _memory_catalog(root, version, **settings)
+        made = (_archive_catalog if is_archive else _memory_catalog)(root, version, **settings)
         async with made as catalog:
             if action == "invalidate":
                 await catalog.invalidate(name)
+            elif action == "evict":
+                await catalog.evict(max_bytes=0)
+            elif action == "clean":
+                await catalog.clean()
             else:
                 await catalog.fetch(name)
 
@@ -244,7 +260,9 @@ def act(root: str, *, name: str, action: str, version: int, stop_at: int = 0, wh
 
 
 def recover(root: str, *, name: str, version: int) -> dict[str, Any]:
-    """Look at what a dead process has left, and go on."""
+    """Look at what a dead process has left, clean a copy of it, and go on."""
+    copy_cache(root, f"{root}-cleaned")
+    useless = _useless(f"{root}-cleaned")
     cache, key = FileCache(root), CacheKey(f"s3://bucket/{name}.bin")
 
     async def look() -> int:
@@ -279,6 +297,7 @@ def recover(root: str, *, name: str, version: int) -> dict[str, Any]:
             "journaled": journaled,
             "size": SIZES[name],
             "again": again.action,
+            "useless": useless,
         }
 
     return asyncio.run(go_on())
@@ -312,6 +331,37 @@ def recover_archive(root: str, *, version: int) -> dict[str, Any]:
     # A directory whose owner hadn't written its name yet stays for an hour; there is nothing in it.
     half = [str(path) for path in Path(root, ".datacachalog", "unpacking").glob("*/tree")]
     return {**seen, "half": half, "trees": len(list(Path(root, "@unpacked").glob("*/*")))}
+
+
+def _useless(root: str) -> list[str]:
+    """Clean a cache, and tell what is left in it that belongs to no entry."""
+
+    async def clean() -> set[str]:
+        async with _memory_catalog(root, NEW) as catalog:
+            await catalog.clean()
+        return {str(entry.path.relative_to(root)) for entry in await FileCache(root).entries()}
+
+    for path in [*Path(root, ".datacachalog/partial").glob("*"), *Path(root, ".datacachalog/partial").glob("*/*")]:
+        os.utime(path, (time.time() - 120, time.time() - 120))  # one without a journal is left alone for a minute
+    paths = asyncio.run(clean())
+    kept = paths | {f".datacachalog/meta/{path}.json" for path in paths}
+    places = ("bucket", ".datacachalog/meta", ".datacachalog/new", ".datacachalog/partial")
+    found = (path for place in places for path in Path(root, place).rglob("*") if path.is_file())
+    return sorted({str(path.relative_to(root)) for path in found} - kept)
+
+
+def copy_cache(source: str, target: str) -> None:
+    """Copy a cache; the table of times is mostly a hole, and stays one."""
+
+    def copy(source: str, target: str) -> None:
+        if os.path.basename(source) != "accesses":
+            shutil.copy2(source, target)
+            return
+        data = Path(source).read_bytes()
+        pages = range(0, len(data), 4096)
+        _disk.put_at(target, [(at, data[at : at + 4096]) for at in pages if any(data[at : at + 4096])])
+
+    shutil.copytree(source, target, copy_function=copy)
 
 
 def _intact_bytes(partial: _partials.Found) -> int:
@@ -505,6 +555,68 @@ def stress(endpoint: str, cache_dir: str, *, board: str, tally: str, names: list
             os.pwrite(tally_file.fileno(), json.dumps(counts).ljust(500).encode(), 0)
 
 
+# -- processes that evict --------------------------------------------------------------------------------------------
+
+GRACE_SECONDS = 0.5
+
+
+def evict(cache_dir: str, *, seed: int, seconds: float) -> dict[str, int]:
+    """Fetch from a cache that is far too small, and look at each file while nobody may evict it."""
+    for module in (_usage, _eviction):
+        module.GRANULARITY_SECONDS = 0.05
+    chance = random.Random(seed)
+    names = [f"file{number}" for number in range(300)]
+    storage = MemoryStorage()
+    for name in names:
+        storage.put(f"s3://bucket/{name}", content(name, NEW, SMALL_BYTES))
+    counts: Counter[str] = Counter()
+    ends_at = time.monotonic() + seconds
+
+    def check(name: str, path: Path, asked_at: float) -> None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            if time.monotonic() - asked_at < GRACE_SECONDS:
+                raise
+            counts["too late"] += 1
+            return
+        version_of(name, data)
+        counts["files"] += 1
+
+    async def work(catalog: AsyncCatalog) -> None:
+        while time.monotonic() < ends_at:
+            some = chance.sample(names, chance.choice((1, 1, 1, 5)))
+            match chance.choices(("fetch", "open", "evict", "clean"), (80, 10, 8, 2))[0]:
+                case "fetch":
+                    asked_at = time.monotonic()
+                    for name, result in (await catalog.fetch_all(some)).items():
+                        counts[result.action] += 1
+                        check(name, result.path, asked_at)
+                case "open":
+                    async with catalog.open_path(some[0]) as path:
+                        await asyncio.sleep(1.5 * GRACE_SECONDS)
+                        check(some[0], path, time.monotonic())
+                case "evict":
+                    bound = chance.choice((0, 10 * SMALL_BYTES))
+                    counts["evicted"] += await catalog.evict(max_bytes=bound) // SMALL_BYTES
+                case "clean":
+                    await catalog.clean()
+
+    async def run() -> None:
+        settings = CatalogConfig(cache_max_bytes=20 * SMALL_BYTES, eviction_grace_seconds=GRACE_SECONDS)
+        datasets = [Dataset(name, f"s3://bucket/{name}", max_age=chance.choice((0, 1e6))) for name in names]
+        catalog = AsyncCatalog(datasets, cache_dir=cache_dir, storage=storage, config=settings, progress=False)
+        async with catalog:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(2):
+                    tasks.create_task(work(catalog))
+            await asyncio.sleep(2 * GRACE_SECONDS)
+            counts["evicted"] += await catalog.evict(max_bytes=0) // SMALL_BYTES
+
+    asyncio.run(run())
+    return dict(counts)
+
+
 # -- the script --------------------------------------------------------------------------------------------------------
 
 _TASKS: dict[str, Callable[..., Any]] = {
@@ -513,6 +625,7 @@ _TASKS: dict[str, Callable[..., Any]] = {
     "recover_archive": recover_archive,
     "fetch": fetch,
     "stress": stress,
+    "evict": evict,
 }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ._child import CRASHED, NEW, OLD
+from ._child import CRASHED, NEW, OLD, copy_cache
 from .conftest import Child, ChildFailedError, Forks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="made of forks and signals")
@@ -29,7 +29,7 @@ class Scenario:
     Args:
         title: what to call it.
         name: which object.
-        action: what is done: `"fetch"`, `"touch"` (a fetch that finds it fresh), `"invalidate"`.
+        action: what is done: `"fetch"`, `"touch"` (a fetch that finds it fresh), `"invalidate"`, `"evict"`, `"clean"`.
         version: the remote's version by then.
         before: what was done before, each with the version that the remote had; an unfinished fetch is `"break"`.
     """
@@ -56,6 +56,8 @@ SCENARIOS = [
     Scenario("drop the partial of an old version", "large", "fetch", NEW, (("break", OLD),)),
     Scenario("find it fresh", "small", "touch", NEW, (("fetch", NEW),)),
     Scenario("invalidate", "large", "invalidate", NEW, (("fetch", NEW),)),
+    Scenario("evict", "small", "evict", NEW, (("fetch", NEW),)),
+    Scenario("clean", "small", "clean", NEW, (("fetch", NEW), ("break", NEW))),
 ]
 
 
@@ -78,7 +80,7 @@ def prepare(scenario: Scenario, template: Path, forks: Forks) -> None:
 def effects_of(scenario: Scenario, template: Path, root: Path, forks: Forks) -> list[str]:
     """Give the names of all effects of the scenario."""
     shutil.rmtree(root, ignore_errors=True)
-    shutil.copytree(template, root)
+    copy_cache(str(template), str(root))
     found = forks.run("act", root=str(root), name=scenario.name, action=scenario.action, version=scenario.version)
     assert [] == found["missed"], "effects without a number"
     return found["effects"]
@@ -137,7 +139,7 @@ def start_dying(scenario: Scenario, point: tuple[int, str], template: Path, dire
     """Start a process that does what the scenario says, in a copy of the cache, and ends at that point."""
     number, when = point
     root = directory / f"{number}-{when}"
-    shutil.copytree(template, root)
+    copy_cache(str(template), str(root))
     return forks.start(
         "act", root=str(root), name=scenario.name, action=scenario.action, version=scenario.version,
         stop_at=number, when=when,
@@ -161,6 +163,8 @@ def wrong_of(seen: dict[str, object], scenario: Scenario) -> str:
         return "the newest version was not fetched"
     if seen["again"] != "revalidated":
         return "it does not stay"
+    if seen["useless"] != []:
+        return "cleaning it left something of no use"
     expected = 0 if seen["found"] == scenario.version else int(str(seen["size"])) - int(str(seen["journaled"]))
     if seen["received"] != expected:
         return f"{seen['received']} bytes were received instead of {expected}"

@@ -1,7 +1,8 @@
 """Does the cache do what a few lines in memory say it does, whatever is done in whatever order?
 
 Remote writes and deletions, fetches of every kind, faults on the way, damage to the cached files, and processes that
-die at any effect on the disk; after each step all that the cache gives is compared with the model (G1, G3 to G6).
+die at any effect on the disk; after each step all that the cache gives, the newest and older versions, is compared with
+the model (G1, G3 to G6).
 
 `DATACACHALOG_TEST_MODEL_EXAMPLES` says how many sequences are run (50 if it doesn't); with it they are new ones each
 time.
@@ -28,6 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from datacachalog import (
     AsyncCatalog,
     CatalogConfig,
+    DatacachalogError,
     Dataset,
     FetchReport,
     FileCache,
@@ -64,7 +66,7 @@ class MortalDisk:
     """The cache's effects on the disk, of a process that can die at one of them."""
 
     NAMES = ("create", "write_all", "flush", "set_mtime", "touch", "replace", "rename_directory", "make_directory",
-             "unlink", "remove_directory")  # fmt: skip
+             "unlink", "remove_directory", "link", "append", "put_at")  # fmt: skip
 
     def __init__(self) -> None:
         self._originals = {name: getattr(_disk, name) for name in self.NAMES}
@@ -117,7 +119,7 @@ class CacheMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="datacachalog-model-"))
-        self.memory = MemoryStorage(chunk_bytes=256)
+        self.memory = MemoryStorage(chunk_bytes=256, is_versioned=True)
         self.storage = FaultyStorage(self.memory)
         self.cache = FileCache(self.directory)
         self.disk = MortalDisk()
@@ -125,8 +127,15 @@ class CacheMachine(RuleBasedStateMachine):
         self.last_version = 0
         self.current: dict[str, int | None] = dict.fromkeys(NAMES)
         self.cached: dict[str, int | None] = dict.fromkeys(NAMES)
+        self.used: dict[str, int] = dict.fromkeys(NAMES, 0)
+        """After how many fetches each object was given to a caller last; all alike after a death, which loses that."""
+        self.fetches = 0
         self.seen: dict[str, set[int | None]] = {}
         """Which versions each object had since the last fetch began."""
+        self.ids: dict[str, dict[int, str]] = {name: {} for name in NAMES}
+        """The id of every version that was ever written."""
+        self.own: set[tuple[str, int]] = set()
+        """The versions that have a copy of their own."""
         for name in NAMES:
             self.put(name)
 
@@ -148,7 +157,8 @@ class CacheMachine(RuleBasedStateMachine):
     def put(self, name: str) -> None:
         self.last_version += 1
         size = SIZES[name] + self.last_version % 3
-        self.memory.put(uri(name), content(name, self.last_version, size))
+        written = self.memory.put(uri(name), content(name, self.last_version, size))
+        self.ids[name][self.last_version] = str(written.version_id)
         self._becomes(name, self.last_version)
 
     def delete(self, name: str) -> None:
@@ -179,6 +189,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     def _fetch(self, names: list[str], mode: str, faults: Sequence[Any] = (), dies_after: int | None = None) -> None:
         steps[f"fetch, {mode}"] += 1
+        self.fetches += 1
         self.storage.clear_faults()
         for fault in faults:
             self.storage.add_faults(self._fault(*fault))
@@ -220,7 +231,74 @@ class CacheMachine(RuleBasedStateMachine):
                     assert kinds[name] & {"unreachable", "throttled", "cut", "reset"}
                     assert mode != "strict"
             self.cached[name] = version
+            self.used[name] = self.fetches
         assert stale == len(caught)
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        which=st.integers(0, 100),
+        mode=st.sampled_from(["plain", "plain", "force", "offline"]),
+        faults=st.just([]) | FAULTS,
+        dies_after=st.none() | st.integers(1, 60),
+    )
+    def fetch_version(self, name: str, which: int, mode: str, faults: Sequence[Any], dies_after: int | None) -> None:
+        steps[f"version, {mode}"] += 1
+        number = sorted(self.ids[name])[-1 - which % len(self.ids[name])]
+        is_newest_copy, has_own = self.cached[name] == number, (name, number) in self.own
+        self.storage.clear_faults()
+        for fault in faults:
+            self.storage.add_faults(self._fault(*fault))
+        kinds = {kind for kind, target, *_ in faults if target == name}
+        sent_before = len(self.memory.requests)
+
+        async def run() -> Path | Exception:
+            async with self._catalog() as catalog:
+                wish = {"force": mode == "force", "offline": mode == "offline"}
+                try:
+                    return await catalog.fetch(name, version_id=self.ids[name][number], **wish)
+                except DatacachalogError as error:
+                    return error
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StaleDataWarning)
+            result = self._live(run, dies_after)
+        self.storage.clear_faults()
+        match result:
+            case None:  # what was cached before may have been on its way to being replaced
+                self.own = {version for version in self._look_for_own() if version == (name, number)} | (
+                    self.own - {(name, number)}
+                )
+            case Path():
+                assert number == version_of(name, result.read_bytes())
+                assert mode == "force" or not (has_own or is_newest_copy) or len(self.memory.requests) == sent_before
+                self.own.add((name, number))
+            case IntegrityError():
+                assert "wrong" in kinds
+            case StorageUnreachableError() | ThrottledError():
+                assert not has_own
+                assert (mode == "offline" and not is_newest_copy) or kinds & {
+                    "unreachable",
+                    "throttled",
+                    "cut",
+                    "reset",
+                }
+            case _:
+                raise result
+
+    @rule(which=st.integers(0, 100), how=st.sampled_from(["cut", "edit", "gone"]))
+    def damage_version(self, which: int, how: str) -> None:
+        if not self.own:
+            return
+        name, number = sorted(self.own)[which % len(self.own)]
+        path = self.directory / "@versions" / "bucket" / self.ids[name][number] / f"{name}.bin"
+        match how:
+            case "cut":
+                os.truncate(path, 100)
+            case "edit":
+                path.write_bytes(path.read_bytes()[::-1])
+            case _:
+                path.unlink()
+        self.own.remove((name, number))
 
     def _check_error(self, name: str, error: Exception, kinds: set[str], mode: str) -> None:
         """Every error has its reason."""
@@ -238,6 +316,36 @@ class CacheMachine(RuleBasedStateMachine):
                 assert kinds & {"replaced", "deleted"}
             case _:
                 raise error
+
+    @rule(kept_bytes=st.sampled_from([0, 700, 1400, 6000]), dies_after=st.none() | st.integers(1, 15))
+    def evict(self, kept_bytes: int, dies_after: int | None) -> None:
+        steps["evict"] += 1
+        before = dict(self.cached)
+
+        async def run() -> int:
+            async with self._catalog() as catalog:
+                return await catalog.evict(max_bytes=kept_bytes)
+
+        has_died = self._live(run, dies_after) is None
+        self.cached = self._look()
+        evicted = {name for name in NAMES if self.cached[name] is None and before[name] is not None}
+        kept = {name for name in NAMES if self.cached[name] is not None}
+        steps["evicted"] += len(evicted)
+        assert {name: before[name] for name in kept} == {name: self.cached[name] for name in kept}
+        if has_died:
+            return
+        assert sum(self._data(name).stat().st_size for name in kept) <= kept_bytes
+        assert all(self.used[one] <= self.used[other] for one in evicted for other in kept)
+
+    @rule(dies_after=st.none() | st.integers(1, 15))
+    def clean(self, dies_after: int | None) -> None:
+        steps["clean"] += 1
+
+        async def run() -> int:
+            async with self._catalog() as catalog:
+                return await catalog.clean()
+
+        self._live(run, dies_after)
 
     # -- damage
 
@@ -305,6 +413,18 @@ class CacheMachine(RuleBasedStateMachine):
     def what_the_cache_gives_is_what_the_model_says(self) -> None:
         assert self.cached == self._look()
 
+    @invariant()
+    def a_version_is_that_version_for_ever(self) -> None:
+        assert self.own == self._look_for_own()
+
+    def _look_for_own(self) -> set[tuple[str, int]]:
+        versions = [(name, number) for name in NAMES for number in self.ids[name]]
+        keys = [CacheKey(uri(name), self.ids[name][number]) for name, number in versions]
+        found = zip(versions, self.runner.run(self.cache.lookup(keys)), strict=True)
+        there = {version: entry.path.read_bytes() for version, entry in found if entry is not None}
+        assert all(number == version_of(name, data) for (name, number), data in there.items())
+        return set(there)
+
     def _look(self) -> dict[str, int | None]:
         keys = [CacheKey(uri(name)) for name in NAMES]
         found = self.runner.run(self.cache.lookup(keys))
@@ -333,6 +453,7 @@ class CacheMachine(RuleBasedStateMachine):
             if not is_death(error):
                 raise
             steps["death"] += 1
+            self.used = dict.fromkeys(NAMES, self.fetches)
             return None
         finally:
             self.disk.die_after(None)
@@ -346,7 +467,9 @@ class CacheMachine(RuleBasedStateMachine):
             [Dataset(name, uri(name)) for name in NAMES],
             cache=self.cache,
             storage=self.storage,
-            config=CatalogConfig(part_bytes=PART_BYTES, retries=RETRIES, restarts=3, max_age_seconds=max_age),
+            config=CatalogConfig(
+                part_bytes=PART_BYTES, retries=RETRIES, restarts=3, max_age_seconds=max_age, eviction_grace_seconds=0.0
+            ),
             progress=False,
         )
 

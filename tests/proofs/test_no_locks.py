@@ -13,7 +13,7 @@ import pytest
 
 from datacachalog import AsyncCatalog, Dataset, RouterStorage, S3Storage
 from datacachalog.cache import _disk
-from datacachalog.testing import FaultServer, MemoryStorage, ServedRequest, Slow
+from datacachalog.testing import FaultServer, Latency, MemoryStorage, ServedRequest, Slow
 
 from ..conftest import cached_files, partial_files
 from ._child import content, version_of
@@ -90,6 +90,23 @@ def test_g7_processes_that_fetch_one_object_at_once_download_it_once(
         f"bytes served for {PROCESSES} processes that fetch {size // MIB} MiB at once: {served:,} ({served / size:.2f})"
     )
     assert served <= 1.05 * size
+
+
+def test_g7_processes_that_fetch_many_objects_at_once_download_each_once(
+    server: FaultServer, tmp_path: Path, forks: Forks, tell: Callable[[str], None]
+) -> None:
+    """What another process has fetched since a process looked is not fetched again, only asked for."""
+    count, size = 60, 20_000
+    names = [f"object{number}" for number in range(count)]
+    for name in names:
+        server.put("bucket", name, content(name, 1, size))
+    server.add_faults(Latency(0.005, times=None))
+    arguments = {"endpoint": server.endpoint_url, "cache_dir": str(tmp_path), "names": names}
+    children = [forks.start("fetch", **arguments, config={"max_concurrency": 4}) for _ in range(4)]
+    assert [{name: [1] for name in names}] * 4 == [child.result()["versions"] for child in children]
+    served = bytes_sent(server.requests)
+    tell(f"bytes served for 4 processes that fetch {count} objects at once: {served:,} ({served / count / size:.2f})")
+    assert count * size == served
 
 
 def test_g7_another_process_takes_over_when_the_one_that_downloads_is_killed(

@@ -35,6 +35,7 @@ SCENARIOS = [
     Scenario("unpack a new version", "fetch", OLD),
     Scenario("unpack again what was changed", "fetch", NEW, is_changed=True),
     Scenario("drop it", "invalidate", NEW),
+    Scenario("evict it", "evict", NEW),
 ]
 
 

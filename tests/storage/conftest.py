@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from datacachalog.storage._http1 import Origin
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
 
 
 @pytest.fixture
@@ -15,3 +22,33 @@ def open_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture
+def serving() -> Callable[..., AbstractAsyncContextManager[Origin]]:
+    """Start servers that say exactly what a test wants."""
+    return _serving
+
+
+@asynccontextmanager
+async def _serving(script: Script, context: ssl.SSLContext | None = None):
+    """A server that runs `script(reader, writer, n)` for its n-th connection, from 1."""
+    count = 0
+    served: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        served.add(asyncio.current_task())
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await script(reader, writer, count)
+        writer.close()
+        with suppress(OSError, asyncio.CancelledError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield Origin("127.0.0.1", server.sockets[0].getsockname()[1], is_tls=context is not None)
+        for task in served:
+            task.cancel()
+        await asyncio.gather(*served)

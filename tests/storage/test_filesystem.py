@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,17 +13,19 @@ import anyio.to_thread
 import pytest
 
 from datacachalog import CatalogConfig, FilesystemStorage
+from datacachalog._digests import digest_chunks
 from datacachalog._errors import (
     AccessDeniedError,
     InvalidSourceError,
     ObjectNotFoundError,
     VersioningNotSupportedError,
 )
-from datacachalog.ports import ReadRequest, ReadResponse, VersionChangedError
-from datacachalog.testing.contracts import Delete, PicklableStorageContract, Seed
+from datacachalog._pipeline.upload import InMemory
+from datacachalog.ports import ReadRequest, ReadResponse, VersionChangedError, WriteRefused, WriteRequest, Written
+from datacachalog.testing.contracts import Delete, PicklableStorageContract, Seed, WritableStorageContract
 
 
-class TestFilesystemStorage(PicklableStorageContract):
+class TestFilesystemStorage(PicklableStorageContract, WritableStorageContract):
     """Keys are paths below a directory."""
 
     # A file system has no empty and no `.` segment, and no file beside a directory of its name.
@@ -268,3 +271,85 @@ def test_file_that_may_not_be_read_is_access_denied(open_directory, what, name):
         [sys.executable, "-c", _AS_NOBODY, what, open_directory, name], capture_output=True, text=True, check=True
     )
     assert AccessDeniedError.__name__ == found.stdout.strip()
+
+
+# -- writing
+
+
+async def _write(path: Path, data: bytes, **conditions: object) -> object:
+    request = WriteRequest(uri=str(path), content_type="text/plain", **conditions)
+    content = InMemory(data, digest_chunks("crc64nvme", (data,)))
+    async with FilesystemStorage().connect(CatalogConfig()) as session:
+        return await session.write(request, content)
+
+
+async def test_a_link_leads_to_the_file_that_is_replaced(tmp_path: Path) -> None:
+    """Who reads through it gets the new bytes; it stays a link."""
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "v1.csv", tmp_path / "latest.csv"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    await _write(link, b"new")
+    assert (True, b"new", [target]) == (link.is_symlink(), target.read_bytes(), list(target.parent.iterdir()))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+async def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    """Who could read it can go on."""
+    path = tmp_path / "file.csv"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    await _write(path, b"new")
+    assert 0o640 == path.stat().st_mode & 0o777
+
+
+async def test_a_directory_is_no_place_for_a_file(tmp_path: Path) -> None:
+    """It is neither replaced nor written into."""
+    with pytest.raises(InvalidSourceError, match="directory"):
+        await _write(tmp_path, b"new")
+    assert [] == list(tmp_path.iterdir())
+
+
+async def test_g9_who_comes_first_in_the_last_moment_keeps_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new file is put in its place in one step with the look at it."""
+    path = tmp_path / "file.csv"
+    link = os.link
+
+    def raced(source: str, target: str) -> None:
+        path.write_bytes(b"theirs")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", raced)
+    assert WriteRefused() == await _write(path, b"mine", must_be_new=True)
+    assert (b"theirs", [path]) == (path.read_bytes(), list(tmp_path.iterdir()))
+
+
+async def test_a_file_system_without_links_takes_new_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By renaming them."""
+
+    def unsupported(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    path = tmp_path / "file.csv"
+    assert isinstance(await _write(path, b"mine", must_be_new=True), Written)
+    assert (b"mine", [path]) == (path.read_bytes(), list(tmp_path.iterdir()))
+
+
+async def test_a_write_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a part of the file nor something beside it."""
+
+    class Endless:
+        size, crc = 1, "crc64nvme:AAAAAAAAAAA="
+
+        async def chunks(self):
+            yield b"some"
+            await anyio.sleep_forever()
+
+    async with FilesystemStorage().connect(CatalogConfig()) as session:
+        request = WriteRequest(uri=str(tmp_path / "file.csv"), content_type="text/plain")
+        with anyio.move_on_after(0.05):
+            await session.write(request, Endless())
+    assert [] == list(tmp_path.iterdir())

@@ -45,6 +45,17 @@ async def test_head_and_listing_are_routed_too():
     assert (7, ["mem://bucket/a"]) == (head.size, [item.uri for item in page.objects])
 
 
+async def test_a_listing_that_begins_behind_a_key_is_routed_where_there_is_such_a_thing(tmp_path):
+    """To the storage of the scheme if it can; files are not listed so, nor what has no storage."""
+    inner = MemoryStorage()
+    for name in "abc":
+        inner.put(f"mem://bucket/{name}", b"content")
+    async with RouterStorage({"mem": inner, "file": FilesystemStorage()}).connect(CatalogConfig()) as session:
+        seekable = [session.is_seekable(root) for root in ("mem://bucket/", f"{tmp_path}/", "ftp://host/")]
+        page = await session.list_after("mem://bucket/", "mem://bucket/a", 1)
+    assert ([True, False, False], ["mem://bucket/b"]) == (seekable, [item.uri for item in page.objects])
+
+
 def test_router_has_s3_and_files_by_itself():
     """Without arguments it serves S3, files and plain paths."""
     assert {"s3": S3Storage(), "file": FilesystemStorage()} == RouterStorage().storages

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import traceback
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -33,7 +36,9 @@ from datacachalog._errors import (
 )
 from datacachalog._models import FileMetadata
 from datacachalog.ports import RangeNotSatisfiable, ReadRequest, ReadResponse
+from datacachalog.storage._s3 import S3Session
 from datacachalog.storage._s3_failures import parse_retry_after
+from datacachalog.storage._s3_wire import Wire
 from datacachalog.testing import (
     Cut,
     FaultServer,
@@ -45,13 +50,19 @@ from datacachalog.testing import (
     WeakEtag,
     WrongContentRange,
 )
-from datacachalog.testing.contracts import Delete, PicklableStorageContract, Seed
+from datacachalog.testing.contracts import (
+    Delete,
+    PicklableStorageContract,
+    Seed,
+    SeekableListingContract,
+    WritableStorageContract,
+)
 
 SECRET = "wJalrXUtnFEMI-never-to-be-seen"
 _COUNTER = itertools.count()
 
 
-class TestS3StorageOnFaultServer(PicklableStorageContract):
+class TestS3StorageOnFaultServer(PicklableStorageContract, SeekableListingContract, WritableStorageContract):
     """Against the project's own server."""
 
     awkward_keys = (
@@ -83,8 +94,18 @@ class TestS3StorageOnFaultServer(PicklableStorageContract):
         return delete
 
 
-class TestS3StorageOnMoto(PicklableStorageContract):
+class TestS3StorageByTheClient(TestS3StorageOnFaultServer):
+    """Where only botocore can tell where requests go: the client sends the first one, and what it resolved is noted."""
+
+    @pytest.fixture(autouse=True)
+    def _settings_of_botocores_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
+
+class TestS3StorageOnMoto(PicklableStorageContract, SeekableListingContract, WritableStorageContract):
     """Against moto, an implementation that isn't ours."""
+
+    heeds_if_match_of_parts = False
 
     @pytest.fixture
     def bucket(self, moto_client: Any) -> Iterator[str]:
@@ -320,6 +341,36 @@ async def test_bucket_without_objects_lists_as_empty(server, s3):
     assert ((), None) == ((page := await list_page(s3, "s3://empty/")).objects, page.next_token)
 
 
+async def test_listing_leaves_botocores_parser_nothing_to_do(server, s3, monkeypatch):
+    """The page is read by one that is ten times as quick; botocore's sees an empty answer."""
+    from aiobotocore.parsers import AioRestXMLParser as Parser
+
+    server.put("bucket", "a.bin", b"content")
+    seen = []
+    parse = Parser.parse
+    monkeypatch.setattr(Parser, "parse", lambda self, r, shape: seen.append(r["body"]) or parse(self, r, shape))
+    page = await list_page(s3)
+    assert (["s3://bucket/a.bin"], [b""]) == ([item.uri for item in page.objects], seen)
+
+
+@pytest.mark.parametrize("body", [b"<Error><Code>InternalError</Code></Error>", b"<html>", b"", b"<ListBucketResult>"])
+async def test_listing_that_is_none_is_no_answer(server, s3, monkeypatch, body):
+    """A page of a proxy, half a page, or an error under a status of 200 say nothing of the objects."""
+    from datacachalog.testing import _listings
+    from datacachalog.testing._messages import Answer
+
+    monkeypatch.setattr(_listings, "xml_answer", lambda _: Answer(200, {}, [memoryview(body)], len(body)))
+    with pytest.raises(StorageUnreachableError):
+        await list_page(s3)
+
+
+def test_directory_bucket_is_not_seekable():
+    """Their listings have no order and no beginning but their own."""
+    session = S3Session(S3Storage(), CatalogConfig(), AsyncExitStack(), Wire(CatalogConfig()))
+    roots = ("s3://bucket/", "s3://bucket--use1-az4--x-s3/", "/data/")
+    assert [True, False, False] == [session.is_seekable(root) for root in roots]
+
+
 # -- what is said about a refusal
 
 
@@ -539,6 +590,102 @@ async def test_endpoint_that_cannot_be_is_told(endpoint_url):
         await read(S3Storage(endpoint_url=endpoint_url))
 
 
+# -- the short way and the client
+
+
+async def test_settings_without_a_question_need_no_botocore(server, s3):
+    """Endpoint and keys from the environment: neither botocore nor aiohttp is imported."""
+    code = f"""
+        import asyncio, sys
+        from datacachalog import AsyncCatalog, Dataset, S3Storage
+        storage = S3Storage(endpoint_url={server.endpoint_url!r})
+        catalog = AsyncCatalog([Dataset("a", "s3://bucket/a.bin")], cache_dir=sys.argv[1], storage=storage)
+        asyncio.run(catalog.fetch_all())
+        print(sorted({{"aiobotocore", "aiohttp", "botocore"}} & set(sys.modules)))
+    """
+    with tempfile.TemporaryDirectory() as cache_dir:
+        command = [sys.executable, "-c", textwrap.dedent(code), cache_dir]
+        ended = await anyio.run_process(command, check=False)
+    assert (b"[]\n", b"") == (ended.stdout, ended.stderr)
+
+
+async def test_first_request_shows_the_way_to_the_others(server, s3, monkeypatch):
+    """Where only the client knows the way, it sends one request; all have the same signer's signature."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    async with opened(s3) as session:
+        for _ in range(3):
+            await session.head("s3://bucket/a.bin")
+    agents = ["Botocore" in request.headers["user-agent"] for request in server.requests]
+    ours = [
+        "accept-encoding" in request.headers and "amz-sdk-request" not in request.headers for request in server.requests
+    ]
+    assert ([True] * 3, [False, True, True]) == (agents, ours)
+
+
+async def test_session_token_is_sent_and_signed(serving, monkeypatch):
+    """Temporary credentials come with a token (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp.html)."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "the-token")
+    heads: list[str] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+        writer.write(b"HTTP/1.1 404 N\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(store) as origin:
+        with pytest.raises(ObjectNotFoundError):
+            await read(S3Storage(endpoint_url=f"http://127.0.0.1:{origin.port}"))
+    [head] = heads
+    [signed] = re.findall(r"signedheaders=([^,]+),", head)
+    assert ("x-amz-security-token: the-token" in head, "x-amz-security-token" in signed.split(";")) == (True, True)
+
+
+async def test_virtual_addressing_puts_the_bucket_into_the_host(server, monkeypatch):
+    """`addressing_style="virtual"` asks `bucket.host`, on both ways."""
+    port = server.endpoint_url.rpartition(":")[2]
+    storage = S3Storage(endpoint_url=f"http://localhost:{port}", addressing_style="virtual", region="us-east-1")
+    with contextlib.suppress(StorageError):  # whether such a host has an address is the machine's business
+        await read(storage)
+    hosts = {request.headers["host"] for request in server.requests}
+    assert hosts <= {f"bucket.localhost:{port}"}
+
+
+async def test_a_proxy_of_the_environment_is_used(serving, monkeypatch):
+    """Where a proxy is set, requests go to it, as botocore's do."""
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0])
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(proxy) as origin:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{origin.port}")
+        with pytest.raises(AccessDeniedError):
+            await read(S3Storage(endpoint_url="http://store.example.com"))
+    assert [b"GET http://store.example.com/bucket/a.bin HTTP/1.1"] == asked
+
+
+async def test_bucket_in_another_region_is_found(serving):
+    """A redirect to the bucket's region is followed, and the requests after it go there at once."""
+    regions: list[str] = []
+    there = b'HTTP/1.1 206 P\r\nETag: "e"\r\nContent-Range: bytes 0-1/2\r\nContent-Length: 2\r\n\r\nok'
+    body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>"
+    elsewhere = b"HTTP/1.1 400 B\r\nx-amz-bucket-region: eu-central-1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            regions.append(re.search(r"Credential=[^/]+/\d+/([^/]+)/", head)[1])
+            writer.write(there if regions[-1] == "eu-central-1" else elsewhere)
+
+    async with serving(store) as origin:
+        storage = S3Storage(endpoint_url=f"http://127.0.0.1:{origin.port}", region="us-east-1")
+        async with opened(storage) as session:
+            for _ in range(3):
+                async with session.read(ReadRequest(uri="s3://bucket/a.bin", stop=2)) as outcome:
+                    assert b"ok" == b"".join([chunk async for chunk in outcome.chunks])
+    assert ["eu-central-1"] * 3 == regions[-3:]
+
+
 # -- credentials
 
 
@@ -606,7 +753,7 @@ async def test_session_of_the_users_own_is_used(server, s3, monkeypatch):
 
 async def test_expired_credentials_say_what_to_do(server, s3):
     """An expired token is `CredentialsError` that says to log in again."""
-    server.add_faults(Status(status=400, code="ExpiredToken"))
+    server.add_faults(Status(status=400, code="ExpiredToken", times=None))
     with pytest.raises(CredentialsError, match="log in again"):
         await read(s3)
 
@@ -778,14 +925,6 @@ async def test_requests_at_once_share_one_client(server, s3):
         for _ in range(5):
             await session.head("s3://bucket/a.bin")
     assert (25, opened_before) == (len(server.requests), server.connections_opened)
-
-
-async def test_connections_in_flight_are_bounded(server, s3):
-    """No more connections than `max_concurrency`."""
-    async with opened(s3, max_concurrency=3) as session, anyio.create_task_group() as group:
-        for _ in range(20):
-            group.start_soon(session.head, "s3://bucket/a.bin")
-    assert server.max_concurrent_requests <= 3
 
 
 async def test_connection_of_a_read_that_ended_is_used_again(server, s3):

@@ -12,10 +12,16 @@ import pytest
 from datacachalog import CatalogConfig, FileCache
 from datacachalog.ports import ReadResponse
 from datacachalog.testing import FaultyStorage, MemoryStorage
-from datacachalog.testing.contracts import CacheContract, StorageContract
+from datacachalog.testing.contracts import (
+    CacheContract,
+    SeekableListingContract,
+    StorageContract,
+    VersionedStorageContract,
+    WritableStorageContract,
+)
 
 
-class TestMemoryStorage(StorageContract):
+class TestMemoryStorage(SeekableListingContract, WritableStorageContract):
     listed_count = 9
 
     @pytest.fixture
@@ -38,7 +44,7 @@ class TestMemoryStorage(StorageContract):
         return delete
 
 
-class TestFaultyStorageWithoutFaults(StorageContract):
+class TestFaultyStorageWithoutFaults(SeekableListingContract, WritableStorageContract):
     @pytest.fixture
     def memory(self):
         return MemoryStorage(is_versioned=True)
@@ -61,6 +67,22 @@ class TestFaultyStorageWithoutFaults(StorageContract):
             memory.delete(uri)
 
         return delete
+
+
+class TestVersionsOfMemoryStorage(VersionedStorageContract):
+    @pytest.fixture
+    def storage(self):
+        return MemoryStorage(is_versioned=True, page_size=2)
+
+    seed = TestMemoryStorage.seed
+    delete = TestMemoryStorage.delete
+
+
+class TestVersionsOfFaultyStorageWithoutFaults(VersionedStorageContract):
+    memory = TestFaultyStorageWithoutFaults.memory
+    storage = TestFaultyStorageWithoutFaults.storage
+    seed = TestFaultyStorageWithoutFaults.seed
+    delete = TestFaultyStorageWithoutFaults.delete
 
 
 class _Spoilt:

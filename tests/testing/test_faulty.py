@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pickle
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
 from datacachalog import CatalogConfig, StorageUnreachableError, ThrottledError
-from datacachalog.ports import NotModified, ReadRequest, ReadResponse, VersionChanged
+from datacachalog._digests import digest_chunks
+from datacachalog._pipeline.upload import InMemory
+from datacachalog.ports import NotModified, ReadRequest, ReadResponse, VersionChanged, WritableSession, WriteRequest
 from datacachalog.testing import (
     Cut,
     FaultyStorage,
@@ -198,3 +202,36 @@ def test_impossible_fault_is_refused(make):
     """A fault that could never happen is a mistake of the test."""
     with pytest.raises(ValueError, match=r"at least 0|from 1"):
         make()
+
+
+async def _write(storage, data=b"new"):
+    request = WriteRequest(uri=_URI, content_type="text/plain")
+    async with storage.connect(CatalogConfig()) as session:
+        return await session.write(request, InMemory(data, digest_chunks("crc64nvme", (data,))))
+
+
+@pytest.mark.parametrize("fault", [Unreachable(method="PUT"), Cut(method="PUT")], ids=["before", "after"])
+async def test_a_write_without_an_answer_may_have_been_carried_out(memory, fault):
+    """It was, if the answer is what was lost."""
+    with pytest.raises(StorageUnreachableError):
+        await _write(FaultyStorage(memory, [fault]))
+    data, _ = await _received(memory)
+    assert data == (_DATA if isinstance(fault, Unreachable) else b"new")
+
+
+async def test_something_happens_before_a_write(memory):
+    """So that somebody else can be faster."""
+    seen = []
+    await _write(FaultyStorage(memory, [Meanwhile(lambda: seen.append(memory.requests[-1:]), method="PUT")]))
+    assert [[]] == seen
+
+
+async def test_a_storage_that_can_not_be_written_stays_one(memory):
+    """Faults don't add what the inner storage doesn't have."""
+
+    class ReadOnly:
+        def connect(self, config):
+            return nullcontext(SimpleNamespace(head=None, read=None, list_page=None))
+
+    async with FaultyStorage(ReadOnly()).connect(CatalogConfig()) as session:
+        assert not isinstance(session, WritableSession)

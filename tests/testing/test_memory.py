@@ -118,7 +118,7 @@ def test_objects_may_be_written_from_several_threads():
         thread.start()
     for thread in threads:
         thread.join()
-    assert 800 == len({o.uri for o in storage._objects.page("mem://b/", None).objects})
+    assert 800 == len({o.uri for o in storage._objects.page("mem://b/", None, None).objects})
 
 
 @pytest.mark.parametrize("setting", [{"page_size": 0}, {"chunk_bytes": 0}])

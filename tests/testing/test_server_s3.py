@@ -249,6 +249,25 @@ def test_only_the_access_key_is_served(key_id, expected):
     assert (expected[0], True) == (status, expected[1] in body)
 
 
+def test_access_key_that_has_expired_is_told_so():
+    """The old key is answered with ExpiredToken, the new one is served, and any other is still unknown."""
+    with FaultServer(access_key="old") as server:
+        server.put("bucket", "k", b"data")
+        server.expire_access_key("new")
+        answers = []
+        for key_id in ("old", "new", "other"):
+            credential = {"Authorization": f"AWS4-HMAC-SHA256 Credential={key_id}/20240101/us-east-1/s3/aws4_request"}
+            status, _, body = _request(server, "GET", "/bucket/k", credential)
+            answers.append((status, b"ExpiredToken" in body, b"InvalidAccessKeyId" in body))
+    assert [(400, True, False), (200, False, False), (403, False, True)] == answers
+
+
+def test_access_key_of_a_server_for_everybody_cannot_expire(server):
+    """Where no key is asked for there is none that could expire."""
+    with pytest.raises(ValueError, match="access_key"):
+        server.expire_access_key("new")
+
+
 def test_presigned_url_is_served():
     """The access key may be in the query."""
     with FaultServer(access_key="test") as server:
@@ -494,3 +513,31 @@ def test_small_parts_for_tests_that_need_many():
     with FaultServer(min_part_bytes=1) as server:
         etag = server.put("bucket", "k", b"12345", part_bytes=2).etag
         assert (b"12345", True) == (server.get("bucket", "k"), etag.endswith("-3"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [({"ChecksumCRC64NVME": "AAAAAAAAAAA="}, "BadDigest"), ({"MpuObjectSize": 1}, "InvalidRequest")],
+)
+def test_completion_that_expects_another_object_is_refused(s3, wrong, code):
+    """Its checksum, or its size."""
+    upload = _upload(s3, _DATA, ChecksumAlgorithm="CRC64NVME")
+    with pytest.raises(ClientError, match=code):
+        s3.complete_multipart_upload(**upload, **wrong)
+
+
+def test_completion_tells_the_kind_of_its_checksum(s3):
+    """Of the whole object, where it is that."""
+    answer = s3.complete_multipart_upload(**_upload(s3, _DATA, ChecksumAlgorithm="CRC64NVME"))
+    assert answer["ChecksumType"] == "FULL_OBJECT"
+
+
+@pytest.mark.parametrize("conditions", [{"IfMatch": '"other"'}, {"IfNoneMatch": "*"}])
+def test_a_store_may_ignore_the_conditions_of_writes(conditions):
+    """As some do that speak S3 otherwise."""
+    with FaultServer(heeds_write_conditions=False) as server:
+        server.put("bucket", "k", b"old")
+        s3 = boto3.client("s3", endpoint_url=server.endpoint_url)
+        s3.put_object(Bucket="bucket", Key="k", Body=b"new", **conditions)
+        s3.close()
+        assert server.get("bucket", "k") == b"new"

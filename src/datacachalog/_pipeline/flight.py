@@ -27,11 +27,20 @@ class Flight:
         self._claims = cache if isinstance(cache, ClaimsPort) else None
         self._is_held = False
         self._is_given_up = self._claims is None
+        self._passed_up_etag: str | None = None
 
-    async def take(self) -> bool:
-        """Take the claim, if nobody has it: whether this call may go ahead."""
+    async def take(self, etag: str | None) -> bool:
+        """Take the claim, if nobody has it: whether this call may go ahead and bring that version.
+
+        It may not if somebody has published the version since it was looked up here. That is said once only: a remote
+        that goes on bringing what is cached is let go ahead.
+        """
         if not (self._is_held or self._is_given_up):
             await self._ask()
+            published = self.claim.entry
+            if published is not None and published.metadata.etag == etag != self._passed_up_etag:
+                self._passed_up_etag = etag
+                return False
         return self._is_held or self._is_given_up
 
     async def wait(self) -> bool:
@@ -54,6 +63,10 @@ class Flight:
             await anyio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
         return has_waited
+
+    def adopt(self, claim: Claim) -> None:
+        """Go on with a claim that was taken for this call."""
+        self.claim, self._is_held = claim, True
 
     def forget_partial(self) -> bool:
         """Go on with nothing that an earlier attempt has left; whether there was such a thing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 _WILDCARD = re.compile(r"[*?\[]")
@@ -63,6 +64,13 @@ def parse_pattern(source: str) -> Pattern:
         position += width
     prefix = literal if prefix is None else prefix
     return Pattern(prefix, prefix[: prefix.rfind("/") + 1], re.compile("".join(parts), re.DOTALL))
+
+
+def meant_by(sources: Collection[str]) -> Callable[[str], bool]:
+    """Give what tells whether an object is one that these sources mean; for many sources and many objects."""
+    exact = frozenset(sources)
+    patterns = [parse_pattern(source) for source in exact if source.endswith("/") or _WILDCARD.search(source)]
+    return lambda uri: uri in exact or any(pattern.matches(uri) for pattern in patterns)
 
 
 def _character_class(source: str, position: int) -> tuple[str, int, str | None] | None:

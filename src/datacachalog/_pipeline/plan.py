@@ -18,7 +18,15 @@ class UseCached:
 
     entry: CacheEntry
     reason: str
-    because: Literal["max_age", "listing", "offline"] = "max_age"
+    because: Literal["max_age", "listing", "offline", "fixed"] = "max_age"
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Copy a cached file of this very version that lies in the newest's place, where it will be replaced one day."""
+
+    entry: CacheEntry
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class Unavailable:
     reason: str
 
 
-Decision = UseCached | Revalidate | Download | Unavailable
+Decision = UseCached | Adopt | Revalidate | Download | Unavailable
 
 
 def decide(
@@ -54,7 +62,7 @@ def decide(
 
     Args:
         target: the file.
-        entry: its cached copy, if there is a good one.
+        entry: its cached copy, if there is a good one; of a version, the newest's copy may be that.
         age_seconds: since the remote confirmed that copy.
         is_forced: bring the bytes in any case.
         is_offline: send no request.
@@ -62,20 +70,30 @@ def decide(
     if entry is not None and target.pin is not None and not _is_pinned(entry, target.pin):
         entry_note = "the cached copy isn't what the checksum pins"
         return Unavailable(entry_note) if is_offline else Download(None, entry_note)
+    if entry is not None and target.locked is not None and not target.locked.is_of(entry.metadata):
+        entry_note = "the cached copy isn't what the data lock file names"
+        return Unavailable(entry_note) if is_offline else Download(None, entry_note)
+    if entry is not None and target.is_fixed and not (is_forced and not is_offline):
+        if entry.key.version_id != target.key.version_id:
+            return Adopt(entry, "the cached copy of the newest is this version")
+        named = "the data lock file names the cached version" if target.locked else "a version never changes"
+        return UseCached(entry, named, "fixed")
     if is_offline:
         return (
             Unavailable("offline, and nothing is cached") if entry is None else UseCached(entry, "offline", "offline")
         )
     if entry is None:
         return Download(None, "not cached")
+    # Where one version is demanded, another is no fallback.
+    servable = None if target.if_match is not None else entry
     if is_forced:
-        return Download(entry, "forced")
+        return Download(servable, "forced")
     if 0 <= age_seconds < target.max_age_seconds:
         return UseCached(entry, f"confirmed {age_seconds:.0f} s ago, max_age is {target.max_age_seconds:g} s")
     if target.listed is not None:
         if target.listed.is_same_version(entry.metadata):
             return UseCached(entry, "the listing has the cached version", "listing")
-        return Download(entry, "the listing has another version")
+        return Download(servable, "the listing has another version")
     if entry.metadata.etag is None:
         return Download(entry, "the cached copy has no ETag to ask with")
     return Revalidate(entry, "max_age is over" if target.max_age_seconds else "always asked (max_age 0)")
@@ -134,10 +152,17 @@ def missing_ranges(
 
 @dataclass(frozen=True, slots=True)
 class FileOutlook:
-    """What is known of one file before anything is done: the decision, and what the remote has if it was asked."""
+    """What is known of one file before anything is done: the decision, and what the remote has if it was asked.
+
+    Args:
+        decision: it.
+        remote: the version there.
+        is_listed: a listing of many objects confirms the copy, so no request of its own is needed.
+    """
 
     decision: Decision
     remote: FileMetadata | None
+    is_listed: bool = False
 
 
 def plan_step(dataset: Dataset, files: Sequence[FileOutlook], *, listings: int, part_bytes: int) -> PlanStep:
@@ -170,10 +195,12 @@ _WEIGHT: dict[PlanAction, int] = {"none": 0, "revalidate": 1, "download": 2, "fa
 def _file_step(file: FileOutlook, part_bytes: int) -> tuple[PlanAction, int, int, str]:
     decision, remote = file.decision, file.remote
     match decision:
-        case UseCached(reason=reason):
+        case UseCached(reason=reason) | Adopt(reason=reason):
             return "none", 0, 0, reason
         case Unavailable(reason):
             return "fail", 0, 0, reason
+        case Revalidate() if file.is_listed:
+            return "revalidate", 0, 0, "the listing has the cached version"
         case Revalidate(entry, _):
             if remote is None or is_fresh(entry, remote):
                 return "revalidate", 0, 1, "the remote has the cached version"

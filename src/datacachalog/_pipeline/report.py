@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._errors import StorageError
-from .._models import Dataset, DatasetStatus, FetchAction, FetchReport, FetchResult, FileMetadata, Freshness
+from .._models import (
+    CacheMetadata,
+    Dataset,
+    DatasetStatus,
+    FetchAction,
+    FetchReport,
+    FetchResult,
+    FileMetadata,
+    Freshness,
+)
 from ..ports import CacheEntry
+from .plan import UseCached
 
 _COST: dict[FetchAction, int] = {"cached": 0, "revalidated": 1, "downloaded": 2, "stale": 3}
 _LEAST_FRESH = (Freshness.UNKNOWN, Freshness.MISSING, Freshness.STALE, Freshness.FRESH)
@@ -18,7 +28,8 @@ _LEAST_FRESH = (Freshness.UNKNOWN, Freshness.MISSING, Freshness.STALE, Freshness
 class FileResult:
     """What became of one file.
 
-    An archive that was unpacked has as its `path` what was in it: a file, or a directory whose files are the `members`.
+    An archive that was unpacked has as its `path` what was in it: a file, or a directory whose files are the `members`;
+    the `archive` is the cached file.
     """
 
     path: Path
@@ -27,12 +38,19 @@ class FileResult:
     bytes_downloaded: int
     reason: str
     verified_by: str | None
+    metadata: CacheMetadata
+    archive: Path | None = None
     members: tuple[Path, ...] | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files that a reader gets."""
         return (self.path,) if self.members is None else self.members
+
+    @property
+    def cached_path(self) -> Path:
+        """The file of which the cache knows whether it is in use."""
+        return self.archive or self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +63,20 @@ class FileStatus:
     reason: str
 
 
+def file_result(entry: CacheEntry, action: FetchAction, bytes_downloaded: int, reason: str) -> FileResult:
+    """Give a file as it lies in the cache."""
+    metadata = entry.metadata
+    return FileResult(entry.path, action, metadata.size, bytes_downloaded, reason, metadata.verified_by, metadata)
+
+
+def cached_result(decision: UseCached) -> FileResult:
+    """Serve the cached copy: it didn't have to be asked for, or a listing has confirmed it."""
+    return file_result(decision.entry, "revalidated" if decision.because == "listing" else "cached", 0, decision.reason)
+
+
 def stale_result(entry: CacheEntry, error: StorageError) -> FileResult:
     """Serve the cached copy because the remote did not answer."""
-    metadata = entry.metadata
-    return FileResult(
-        entry.path, "stale", metadata.size, 0, f"the remote did not answer: {error}", metadata.verified_by
-    )
+    return file_result(entry, "stale", 0, f"the remote did not answer: {error}")
 
 
 def fetch_result(dataset: Dataset, files: Sequence[FileResult]) -> FetchResult:

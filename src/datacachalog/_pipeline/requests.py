@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import anyio
 
+from .._chance import chance
 from .._config import CatalogConfig
-from .._errors import StorageUnreachableError, ThrottledError
+from .._errors import (
+    ConfigurationError,
+    StorageUnreachableError,
+    ThrottledError,
+    VersioningNotSupportedError,
+    redact_uri,
+)
 from .._events import RequestRetried
 from .._models import FileMetadata
-from ..ports import ListPage, Observer, ReadOutcome, ReadRequest, StorageSession
+from ..ports import (
+    ListPage,
+    Observer,
+    ReadOutcome,
+    ReadRequest,
+    SeekableListing,
+    StorageSession,
+    VersionedSession,
+    VersionPage,
+    WritableSession,
+)
 
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 20.0
-_LONGEST_RETRY_AFTER_SECONDS = 120.0
 
 _Result = TypeVar("_Result")
 
@@ -39,6 +54,17 @@ class Requests:
         self.sent = 0
         self._session = session
         self._limiter = limiter
+
+    @property
+    def session(self) -> StorageSession:
+        """The way to the remote itself, for who counts and takes a place by himself."""
+        return self._session
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Take a place in the budget, for a request that is sent otherwise."""
+        async with self._limiter:
+            yield
 
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
@@ -68,29 +94,118 @@ class Requests:
 
         return await self.retried(dataset, prefix, once)
 
-    async def retried(self, dataset: str, uri: str, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Try until it works, or `retries` further tries have failed because the remote did not answer."""
-        tries = 0
+    async def version_page(
+        self, dataset: str, prefix: str, *, after: str | None = None, token: str | None = None
+    ) -> VersionPage:
+        """Ask for one page of a listing of versions, with retries.
+
+        Raises:
+            VersioningNotSupportedError: the storage keeps none.
+        """
+        session = self._session
+        if not isinstance(session, VersionedSession):
+            raise VersioningNotSupportedError(prefix, "this storage keeps no versions")
+
+        async def once() -> VersionPage:
+            async with self._limiter:
+                self.sent += 1
+                return await session.version_page(prefix, after=after, token=token)
+
+        return await self.retried(dataset, prefix, once)
+
+    def is_seekable(self, root: str) -> bool:
+        """Whether a listing below `root` can begin behind any key."""
+        return isinstance(self._session, SeekableListing) and self._session.is_seekable(root)
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """Ask for one page of a listing that begins behind a key, once; only where `is_seekable`."""
+        assert isinstance(self._session, SeekableListing)  # noqa: S101  # what `is_seekable` has said
+        async with self._limiter:
+            self.sent += 1
+            return await self._session.list_after(prefix, start_after, limit)
+
+    def writer(self, uri: str) -> WritableSession:
+        """Give the way to write; what is asked of it is to be sent with `send`.
+
+        Raises:
+            ConfigurationError: the storage can only be read.
+        """
+        if not isinstance(self._session, WritableSession):
+            raise ConfigurationError(f"{redact_uri(uri)} can't be written: its storage can only be read")
+        return self._session
+
+    async def send(self, once: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Send a request, once. It takes its place in the budget until it is answered."""
+        async with self._limiter:
+            self.sent += 1
+            return await once()
+
+    async def retried(
+        self,
+        dataset: str,
+        uri: str,
+        attempt: Callable[[], Awaitable[_Result]],
+        failure: StorageUnreachableError | ThrottledError | None = None,
+    ) -> _Result:
+        """Try until it works, or as long as the settings allow because the remote did not answer.
+
+        Args:
+            dataset: whose request it is.
+            uri: the object.
+            attempt: sends the request.
+            failure: of a first try that was made already.
+        """
+        retries = Retries(self, dataset, uri)
         while True:
             try:
+                if failure is not None:
+                    error, failure = failure, None
+                    raise error
                 return await attempt()
             except (StorageUnreachableError, ThrottledError) as error:
-                tries += 1
-                if tries > self.config.retries:
-                    raise
-                await self.wait_before_retry(dataset, uri, tries, error)
+                await retries.wait(error)
 
-    async def wait_before_retry(
-        self, dataset: str, uri: str, tries: int, error: StorageUnreachableError | ThrottledError
-    ) -> None:
-        """Wait as long as the remote asks (Retry-After), else exponentially longer, with jitter."""
-        delay = retry_delay_seconds(tries, error.retry_after_seconds, random.random())  # noqa: S311  # jitter, no secret
-        self.notify(
+
+class Retries:
+    """The failures of one request or part so far: is it sent again, and when?"""
+
+    def __init__(self, requests: Requests, dataset: str, uri: str) -> None:
+        self._requests = requests
+        self._dataset = dataset
+        self._uri = uri
+        self._failures = 0
+        self._failed_first_at = 0.0
+        self._received_bytes = 0
+
+    async def wait(self, error: StorageUnreachableError | ThrottledError, received_bytes: int = 0) -> None:
+        """Wait as long as the remote asks (Retry-After), else exponentially longer, with jitter; or give up.
+
+        Args:
+            error: what the last try failed with.
+            received_bytes: what has come so far in all tries. When that is more than at the failure before, the
+                deadline begins anew.
+
+        Raises:
+            StorageUnreachableError: it was tried often or long enough, or the remote asks for a longer wait than that.
+            ThrottledError: likewise.
+        """
+        config, now = self._requests.config, anyio.current_time()
+        if self._failures == 0 or received_bytes > self._received_bytes:
+            self._failed_first_at, self._received_bytes = now, received_bytes
+        self._failures += 1
+        if self._failures > config.retries:
+            raise error from error.__cause__  # whatever else is being handled just now
+        asked = error.retry_after_seconds
+        left = self._failed_first_at + config.retry_deadline_seconds - now
+        if left <= 0 or (asked or 0.0) > left:
+            raise _given_up(error, left, config.retry_deadline_seconds) from error
+        delay = min(left, retry_delay_seconds(self._failures, asked, chance.random()))
+        self._requests.notify(
             RequestRetried(
-                operation=self.operation,
-                dataset=dataset,
-                uri=uri,
-                attempt=tries,
+                operation=self._requests.operation,
+                dataset=self._dataset,
+                uri=self._uri,
+                attempt=self._failures,
                 delay_seconds=delay,
                 reason=str(error),
             )
@@ -98,15 +213,28 @@ class Requests:
         await anyio.sleep(delay)
 
 
-def retry_delay_seconds(tries: int, retry_after_seconds: float | None, chance: float) -> float:
-    """Compute how long to wait after `tries` failures (1 or more).
+def _given_up(
+    error: StorageUnreachableError | ThrottledError, left_seconds: float, deadline_seconds: float
+) -> StorageUnreachableError | ThrottledError:
+    """Say of a failure that there is no time left to try again."""
+    kind = ThrottledError if isinstance(error, ThrottledError) else StorageUnreachableError
+    asked = error.retry_after_seconds
+    text = f"given up, as retry_deadline_seconds is {deadline_seconds:g}"
+    if asked is not None and asked > left_seconds:
+        text += f", {max(left_seconds, 0):,.0f} s of it are left, and the remote asks to wait {asked:,.0f} s"
+    hint = "fetch again later, or raise retry_deadline_seconds"
+    return kind(error.uri, f"{error.cause} ({text})", hint=hint, retry_after_seconds=asked)
+
+
+def retry_delay_seconds(failures: int, retry_after_seconds: float | None, chance: float) -> float:
+    """Compute how long to wait after so many failures (1 or more).
 
     Args:
-        tries: failures so far.
+        failures: so far.
         retry_after_seconds: what the remote asked for, if it did; a little is added, so that not all come back at once.
         chance: uniform in [0, 1): the jitter.
     """
     if retry_after_seconds is not None:
-        return min(retry_after_seconds, _LONGEST_RETRY_AFTER_SECONDS) * (1 + 0.1 * chance)
-    longest = min(_FIRST_DELAY_SECONDS * 2.0 ** (tries - 1), _LONGEST_DELAY_SECONDS)
+        return retry_after_seconds * (1 + 0.1 * chance)
+    longest = min(_FIRST_DELAY_SECONDS * 2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
     return float(longest * (0.5 + 0.5 * chance))

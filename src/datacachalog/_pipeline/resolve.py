@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from .._errors import ConfigurationError, EmptyGlobMatchError
-from .._models import Dataset, FileMetadata
+from .._lockfile import LockedFile
+from .._models import NULL_VERSION, Dataset, FileMetadata
 from .._sources import canonical_source
 from ..ports import CacheEntry, CacheInventory, CacheKey, CachePort
 from .pattern import parse_pattern
@@ -23,6 +25,8 @@ class Target:
         pin: the digest that the dataset demands.
         max_age_seconds: how long a cached copy is used without a request.
         listed: what a listing said of the object, if it was listed.
+        locked: what the data lock file says of it, for a frozen catalog.
+        if_match: the ETag that it must have; nothing else is to be brought.
     """
 
     dataset: str
@@ -30,12 +34,48 @@ class Target:
     pin: str | None
     max_age_seconds: float
     listed: FileMetadata | None = None
+    locked: LockedFile | None = None
+    if_match: str | None = None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether a right copy of it stays right, so that nothing has to be asked."""
+        return self.locked is not None or self.key.version_id not in (None, NULL_VERSION)
+
+
+class Selection(Protocol):
+    """What tells an operation which objects its datasets mean: those of now, of some time, or of a lock file."""
+
+    @property
+    def nothing_cached(self) -> str:
+        """Why there is nothing to give where the remote may not be asked."""
+        ...
+
+    def source(self, dataset: Dataset) -> str:
+        """Give the one spelling of a dataset's source."""
+        ...
+
+    def known(self, dataset: Dataset) -> Target | None:
+        """Give the one object of a dataset; None if the remote must be asked which, or if it may be several."""
+        ...
+
+    async def prepare(self, datasets: Sequence[Dataset], requests: Requests) -> None:
+        """Ask at once what is asked best for many datasets; what fails is raised by `targets`."""
+        ...
+
+    async def targets(self, dataset: Dataset, requests: Requests) -> tuple[list[Target], int]:
+        """Give the objects of a dataset, and how many requests it took to list them."""
+        ...
+
+    async def cached_targets(self, dataset: Dataset) -> list[Target]:
+        """Give the objects of a dataset of which something is cached, where the remote can't be asked."""
+        ...
 
 
 def target_of(dataset: Dataset, uri: str, max_age_seconds: float) -> Target:
     """Give the one object of a dataset of a single file."""
     max_age = max_age_seconds if dataset.max_age is None else dataset.max_age
-    return Target(dataset.name, CacheKey(uri, None, dataset.cache_path), dataset.checksum, max_age)
+    return Target(dataset.name, CacheKey(uri, dataset.version_id, dataset.cache_path), dataset.checksum, max_age)
 
 
 async def list_targets(
@@ -78,6 +118,8 @@ class Resolver:
         max_age_seconds: of the datasets that don't have their own.
     """
 
+    nothing_cached = "offline, and nothing is cached"
+
     def __init__(self, datasets: Iterable[Dataset], cache: CachePort, max_age_seconds: float) -> None:
         self._sources = {dataset.name: canonical_source(dataset.source) for dataset in datasets}
         self._cache = cache
@@ -91,6 +133,13 @@ class Resolver:
         """Give the one object of a dataset of a single file."""
         return target_of(dataset, self.source(dataset), self._max_age_seconds)
 
+    def known(self, dataset: Dataset) -> Target | None:
+        """Give the one object of a dataset of a single file; None for a glob or prefix."""
+        return None if dataset.is_multi_file else self.target(dataset)
+
+    async def prepare(self, datasets: Sequence[Dataset], requests: Requests) -> None:
+        """Nothing has to be asked of many at once."""
+
     async def targets(self, dataset: Dataset, requests: Requests) -> tuple[list[Target], int]:
         """Give the objects of a dataset, and how many requests it took to list them."""
         if not dataset.is_multi_file:
@@ -102,10 +151,18 @@ class Resolver:
         source = self.source(dataset)
         return parse_pattern(source).matches if dataset.is_multi_file else source.__eq__
 
+    def is_meant_by_one_of(self, datasets: Iterable[Dataset]) -> Callable[[str], bool]:
+        """Give what tells whether a URI is one of one of the datasets', at a cost that single files don't add to."""
+        datasets = list(datasets)
+        single = {self.source(dataset) for dataset in datasets if not dataset.is_multi_file}
+        several = [self.is_meant(dataset) for dataset in datasets if dataset.is_multi_file]
+        return lambda uri: uri in single or any(is_meant(uri) for is_meant in several)
+
     async def matching(self, dataset: Dataset) -> list[CacheEntry]:
-        """Give what is cached of a glob or prefix dataset, in the order of the keys."""
+        """Give what is cached of a glob or prefix dataset in the newest's place, in the order of the keys."""
         is_meant = self.is_meant(dataset)
-        found = [entry for entry in await self.inventory.entries() if is_meant(entry.key.uri)]
+        entries = await self.inventory.entries()
+        found = [entry for entry in entries if entry.key.version_id is None and is_meant(entry.key.uri)]
         return sorted(found, key=lambda entry: entry.key.uri.encode(errors="surrogatepass"))
 
     async def cached_targets(self, dataset: Dataset) -> list[Target]:
@@ -129,7 +186,7 @@ def check_places(datasets: list[Dataset]) -> None:
     """Refuse two datasets that would take each other's place in the cache.
 
     Raises:
-        ConfigurationError: one `cache_path` for two sources.
+        ConfigurationError: one `cache_path` for two sources, or for two versions of one.
     """
     owner: dict[str, Dataset] = {}
     for dataset in datasets:
@@ -137,7 +194,8 @@ def check_places(datasets: list[Dataset]) -> None:
             continue
         place = dataset.cache_path.rstrip("/")
         other = owner.setdefault(place, dataset)
-        if other.source != dataset.source:
+        if (other.source, other.version_id) != (dataset.source, dataset.version_id):
+            two = "versions" if other.source == dataset.source else "sources"
             raise ConfigurationError(
-                f"datasets {other.name!r} and {dataset.name!r} have one cache_path, {place!r}, and two sources"
+                f"datasets {other.name!r} and {dataset.name!r} have one cache_path, {place!r}, and two {two}"
             )

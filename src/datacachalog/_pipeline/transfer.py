@@ -9,9 +9,9 @@ of times. Without a (strong) ETag nothing could be demanded of a second request:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import anyio
 import anyio.lowlevel
@@ -23,29 +23,48 @@ from .._events import TransferAdvanced, TransferRestarted, TransferStarted
 from .._models import FileMetadata
 from .._threads import forks_held_back
 from ..ports import (
-    CachePort,
+    CacheKey,
     NotModified,
     PartWriter,
     RangeNotSatisfiable,
+    ReadOutcome,
     ReadRequest,
     ReadResponse,
     Segment,
     Staging,
+    ThreadedAnswer,
     VersionChanged,
     VersionChangedError,
 )
 from .flight import Flight
 from .plan import missing_ranges
-from .requests import Requests
+from .requests import Requests, Retries
 from .resolve import Target
 
 _WRITE_BYTES = 1024 * 1024
-"""How much is gathered before it is written: one worker-thread call a megabyte. Also the largest object that is kept in
-memory until it is published, so memory is bounded by requests in flight times this."""
+"""How much is gathered before it is written: one worker-thread call a megabyte."""
+
+SMALL_BYTES = 1024 * 1024
+"""The largest object that is kept in memory until it is published, so memory is bounded by requests in flight times
+this."""
 
 _PARTS_IN_FLIGHT = 16
 """How many parts of one object are asked for at once: enough to fill a line of 30 ms, few enough to leave the rest of
 the budget to other objects."""
+
+
+_PROGRESS_SECONDS = 0.1
+_TOO_MANY_BYTES = "the remote sent more bytes than it had announced"
+
+
+class Stager(Protocol):
+    """What stages large objects: a cache, say."""
+
+    def stage(
+        self, key: CacheKey, metadata: FileMetadata, crc_algorithm: CrcAlgorithm
+    ) -> AbstractAsyncContextManager[Staging]:
+        """Begin a file of that version, or go on with one that was begun: see `CachePort.stage`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +77,7 @@ class Staged:
         length: how many were received.
         digest: their CRC, computed as they came.
         received_bytes: how many came over the wire for it, repeated ones included.
+        verified_by: what they were compared with already.
     """
 
     metadata: FileMetadata
@@ -65,11 +85,16 @@ class Staged:
     length: int
     digest: str
     received_bytes: int
+    verified_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """A large object has changed, and another process is fetching it already."""
+    """A large object has changed, and another process is fetching the new version already, or has just done so."""
+
+
+class NotThatVersionError(VersionChangedError):
+    """The object hasn't the ETag that it must have: beginning again would not help."""
 
 
 class _RangesIgnoredError(VersionChangedError):
@@ -84,9 +109,22 @@ class _BrokenError(VersionChangedError):
         self.error = error
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What was done before the transfer began.
+
+    Args:
+        answer: to the first request, its bytes still to come.
+        failure: of the first request.
+    """
+
+    answer: ThreadedAnswer | None = None
+    failure: StorageUnreachableError | ThrottledError | None = None
+
+
 @asynccontextmanager
 async def transfer(
-    target: Target, known_etag: str | None, requests: Requests, cache: CachePort, flight: Flight
+    target: Target, known_etag: str | None, requests: Requests, cache: Stager, flight: Flight, begun: Begun
 ) -> AsyncIterator[Staged | NotModified | Elsewhere]:
     """Bring the newest version of an object; `NotModified` if that is the known one.
 
@@ -100,29 +138,32 @@ async def transfer(
         cache: where large objects are staged.
         flight: the claim on the file. It need not be held for what fits in memory; for a larger object it is taken
             before anything is staged.
+        begun: what was done already. An answer is closed in any case.
 
     Raises:
+        NotThatVersionError: the object hasn't the ETag that the target demands.
         TransferError: the object kept changing.
         StorageError: the remote refused, or did not answer after the retries.
         CacheError: the bytes couldn't be staged.
     """
-    received_bytes = restarts = breaks = 0
+    received_bytes = restarts = 0
+    retries = Retries(requests, target.dataset, target.key.uri)
     is_ranged = True
     while True:
         try:
             async with AsyncExitStack() as stack:
                 download = _Download(target, requests, cache, flight, stack, received_bytes)
                 try:
-                    outcome = await download.run(known_etag, is_ranged=is_ranged)
+                    this, begun = begun, Begun()
+                    outcome = await download.run(known_etag, this, is_ranged=is_ranged)
                 finally:
                     received_bytes = download.received_bytes
                 yield outcome
                 return
         except _BrokenError as broken:
-            breaks += 1
-            if breaks > requests.config.retries:
-                raise broken.error from None
-            await requests.wait_before_retry(target.dataset, target.key.uri, breaks, broken.error)
+            await retries.wait(broken.error, received_bytes)
+        except NotThatVersionError:
+            raise
         except VersionChangedError as change:  # it has left the staged file's context too, so that file is gone
             restarts += 1
             reason = str(change) or "the object was replaced while it was downloaded"
@@ -166,7 +207,7 @@ class _Download:
         self,
         target: Target,
         requests: Requests,
-        cache: CachePort,
+        cache: Stager,
         flight: Flight,
         stack: AsyncExitStack,
         received_bytes: int,
@@ -179,8 +220,9 @@ class _Download:
         self._stack = stack
         self._written_bytes = 0
         self._is_pinnable = False
+        self._writers: dict[int, tuple[_Part, PartWriter]] = {}
 
-    async def run(self, known_etag: str | None, *, is_ranged: bool) -> Staged | NotModified | Elsewhere:
+    async def run(self, known_etag: str | None, begun: Begun, *, is_ranged: bool) -> Staged | NotModified | Elsewhere:
         """Ask for the first part; then do what its answer calls for.
 
         Raises:
@@ -188,15 +230,29 @@ class _Download:
         """
         key, config = self._target.key, self._requests.config
         stop = config.part_bytes if is_ranged else None
-        request = ReadRequest(uri=key.uri, stop=stop, if_none_match=known_etag, version_id=key.version_id)
+        request = ReadRequest(
+            uri=key.uri,
+            stop=stop,
+            if_match=self._target.if_match,
+            if_none_match=known_etag,
+            version_id=key.version_id,
+        )
         async with AsyncExitStack() as connection:
 
             async def ask() -> Staged | NotModified | ReadResponse | None:
-                return await self._ask_first(request, connection)
+                async with AsyncExitStack() as attempt:
+                    outcome = await attempt.enter_async_context(self._requests.read(request))
+                    return await self._take_first(request, outcome, attempt, connection)
 
-            first: Staged | NotModified | ReadResponse | None = await self._resume(connection) if is_ranged else None
-            if first is None:
-                first = await self._requests.retried(self._target.dataset, key.uri, ask)
+            first: Staged | NotModified | ReadResponse | None = None
+            if begun.answer is not None:
+                async with AsyncExitStack() as attempt:
+                    attempt.callback(begun.answer.close)
+                    first = await self._take_first(request, begun.answer.outcome, attempt, connection)
+            elif is_ranged and begun.failure is None:
+                first = await self._resume(connection)
+            if first is None and begun.answer is None:
+                first = await self._requests.retried(self._target.dataset, key.uri, ask, begun.failure)
             if first is None:
                 request = replace(request, stop=None)
                 first = await self._requests.retried(self._target.dataset, key.uri, ask)
@@ -210,6 +266,8 @@ class _Download:
         """Ask for what an earlier attempt lacks, of the very version that it was at; None if there is no such thing."""
         claim, config = self._flight.claim, self._requests.config
         if claim.resumable_etag is None or claim.missing_start >= claim.missing_stop:
+            return None
+        if self._target.if_match not in (None, claim.resumable_etag):
             return None
         request = ReadRequest(
             uri=claim.key.uri,
@@ -235,42 +293,42 @@ class _Download:
             self._notify_started(response.metadata)
         return response
 
-    async def _ask_first(
-        self, request: ReadRequest, connection: AsyncExitStack
+    async def _take_first(
+        self, request: ReadRequest, outcome: ReadOutcome, attempt: AsyncExitStack, connection: AsyncExitStack
     ) -> Staged | NotModified | ReadResponse | None:
-        """Send the first request, and take a small object whole.
+        """See what the first answer brings, and take a small object whole.
 
-        A larger one's answer is given back with its connection still open, kept by `connection`. None means that the
-        object has to be asked for without a range: it is empty, so that it has no first byte (416), or it has no ETag,
-        so that nothing would hold its parts together.
+        A larger one's answer is given back with its connection still open: what `attempt` closes, `connection` keeps.
+        None means that the object has to be asked for without a range: it is empty, so that it has no first byte (416),
+        or it has no ETag, so that nothing would hold its parts together.
         """
-        async with AsyncExitStack() as attempt:
-            outcome = await attempt.enter_async_context(self._requests.read(request))
-            match outcome:
-                case NotModified():
-                    return outcome
-                case RangeNotSatisfiable():
+        match outcome:
+            case NotModified():
+                return outcome
+            case RangeNotSatisfiable():
+                return None
+            case VersionChanged() if request.if_match is not None:
+                raise NotThatVersionError
+            case VersionChanged():
+                raise VersionChangedError
+            case ReadResponse(metadata, start, stop):
+                if start != 0:
+                    raise VersionChangedError(f"asked for byte 0, the remote answered with byte {start}")
+                is_whole = stop == metadata.size
+                self._is_pinnable = metadata.etag is not None and outcome.is_pinnable
+                if not is_whole and (not self._is_pinnable or request.stop is None):
                     return None
-                case VersionChanged():
-                    raise VersionChangedError
-                case ReadResponse(metadata, start, stop):
-                    if start != 0:
-                        raise VersionChangedError(f"asked for byte 0, the remote answered with byte {start}")
-                    is_whole = stop == metadata.size
-                    self._is_pinnable = metadata.etag is not None and outcome.is_pinnable
-                    if not is_whole and (not self._is_pinnable or request.stop is None):
-                        return None
-                    self._notify_started(metadata)
-                    if is_whole and metadata.size <= _WRITE_BYTES:
-                        return await self._receive_in_memory(outcome)
-                    connection.push_async_exit(attempt.pop_all())
-                    return outcome
-                case _:
-                    assert_never(outcome)
+                self._notify_started(metadata)
+                if is_whole and metadata.size <= SMALL_BYTES:
+                    return await self._receive_in_memory(outcome)
+                connection.push_async_exit(attempt.pop_all())
+                return outcome
+            case _:
+                assert_never(outcome)
 
     async def _receive_in_memory(self, response: ReadResponse) -> Staged:
         algorithm = self._crc_algorithm(response.metadata)
-        update = (await _crc(algorithm)).update
+        update = (await loaded_crc(algorithm)).update
         chunks: list[bytes] = []
         length = crc = 0
         async for chunk in response.chunks:
@@ -284,11 +342,11 @@ class _Download:
 
     async def _receive_on_disk(self, response: ReadResponse, connection: AsyncExitStack) -> Staged | Elsewhere:
         """Take an answer that is too large for memory, or a part of the object, and all that it lacks."""
-        if not await self._flight.take():
-            return Elsewhere()
         metadata = response.metadata
+        if not await self._flight.take(metadata.etag):
+            return Elsewhere()
         algorithm = self._crc_algorithm(metadata)
-        crc = await _crc(algorithm)
+        crc = await loaded_crc(algorithm)
         staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata, algorithm))
         parts = [_Part.of_segment(segment) for segment in staging.segments]
         self._notify_advanced(sum(part.stop - part.start for part in parts))
@@ -305,13 +363,16 @@ class _Download:
         parts += others
         stored_checksum: list[str] = []
         with _single_error():
-            async with anyio.create_task_group() as tasks:
-                for _ in range(min(_PARTS_IN_FLIGHT, len(others))):
-                    tasks.start_soon(self._receive_parts, queue, staging, metadata)
-                if len(parts) > 1 and crc_algorithm_of(metadata.checksum) is None:
-                    tasks.start_soon(self._ask_checksum, metadata, stored_checksum)
-                if first is not None:
-                    await self._receive_part(first, staging, metadata, response, connection)
+            async with anyio.create_task_group() as progress:
+                progress.start_soon(self._tell_progress)
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(min(_PARTS_IN_FLIGHT, len(others))):
+                        tasks.start_soon(self._receive_parts, queue, staging, metadata)
+                    if len(parts) > 1 and crc_algorithm_of(metadata.checksum) is None:
+                        tasks.start_soon(self._ask_checksum, metadata, stored_checksum)
+                    if first is not None:
+                        await self._receive_part(first, staging, metadata, response, connection)
+                progress.cancel_scope.cancel()
         # A group whose tasks were cancelled together with this one may end without a word.
         await anyio.lowlevel.checkpoint_if_cancelled()
         value = 0
@@ -337,7 +398,7 @@ class _Download:
 
         The first part's answer is there already: `response`, over `connection`.
         """
-        tries = 0
+        retries = Retries(self._requests, self._target.dataset, self._target.key.uri)
         async with staging.part(part.start, part.stop) as writer:
             while part.position < part.stop:
                 try:
@@ -348,10 +409,7 @@ class _Download:
                 except (StorageUnreachableError, ThrottledError) as error:
                     if not self._is_pinnable:
                         raise _BrokenError(error) from error
-                    tries += 1
-                    if tries > self._requests.config.retries:
-                        raise
-                    await self._requests.wait_before_retry(self._target.dataset, self._target.key.uri, tries, error)
+                    await retries.wait(error, part.position)
                 response, connection = None, AsyncExitStack()
 
     async def _ask_part(self, part: _Part, metadata: FileMetadata, connection: AsyncExitStack) -> ReadResponse:
@@ -382,18 +440,35 @@ class _Download:
                 assert_never(outcome)
 
     async def _pump(self, part: _Part, response: ReadResponse, writer: PartWriter) -> None:
-        """Write the chunks as they come, a megabyte a call. What came before a break is written too."""
+        """Write the bytes as they come. What came before a break is written too."""
+        if response.pump is None:
+            await self._write_chunks(part, response, writer)
+        else:
+
+            def write(piece: memoryview) -> None:
+                if writer.segment.stop + len(piece) > response.stop:
+                    raise VersionChangedError(_TOO_MANY_BYTES)
+                writer.write_here(piece)
+
+            self._writers[part.start] = (part, writer)
+            try:
+                await response.pump(write)
+            finally:
+                del self._writers[part.start]
+                self._advance(part, writer)
+        self._check_end(part.position, response.stop)
+
+    async def _write_chunks(self, part: _Part, response: ReadResponse, writer: PartWriter) -> None:
+        """Write the chunks, a megabyte a call."""
         pending: list[bytes] = []
         pending_bytes = 0
 
         async def flush() -> None:
             nonlocal pending, pending_bytes
             if part.position + pending_bytes > response.stop:
-                raise VersionChangedError("the remote sent more bytes than it had announced")
+                raise VersionChangedError(_TOO_MANY_BYTES)
             await writer.write(pending)
-            part.position, part.crc = writer.segment.stop, writer.segment.crc
-            self.received_bytes += pending_bytes
-            self._notify_advanced(pending_bytes)
+            self._advance(part, writer)
             pending, pending_bytes = [], 0
 
         try:
@@ -406,7 +481,22 @@ class _Download:
             await flush()
             raise
         await flush()
-        self._check_end(part.position, response.stop)
+
+    def _advance(self, part: _Part, writer: PartWriter) -> None:
+        """Count what is written of a part by now."""
+        segment = writer.segment
+        more_bytes = segment.stop - part.position
+        part.position, part.crc = segment.stop, segment.crc
+        self.received_bytes += more_bytes
+        if more_bytes:
+            self._notify_advanced(more_bytes)
+
+    async def _tell_progress(self) -> None:
+        """Count, now and then, what threads have written."""
+        while True:
+            await anyio.sleep(_PROGRESS_SECONDS)
+            for part, writer in list(self._writers.values()):
+                self._advance(part, writer)
 
     async def _ask_checksum(self, metadata: FileMetadata, stored_checksum: list[str]) -> None:
         """Ask for the checksum of the whole object, which S3 doesn't give with a part of it."""
@@ -428,35 +518,41 @@ class _Download:
                 self._target.key.uri, f"the answer ended {stop - position:,} bytes before it should have"
             )
         if position > stop:
-            raise VersionChangedError("the remote sent more bytes than it had announced")
+            raise VersionChangedError(_TOO_MANY_BYTES)
 
     def _notify_started(self, metadata: FileMetadata) -> None:
         self._written_bytes = 0
-        self._requests.notify(
-            TransferStarted(
-                operation=self._requests.operation,
-                dataset=self._target.dataset,
-                uri=self._target.key.uri,
-                size_bytes=metadata.size,
-            )
-        )
+        _tell_started(self._requests, self._target, metadata.size)
 
     def _notify_advanced(self, more_bytes: int) -> None:
         self._written_bytes += more_bytes
-        self._requests.notify(
-            TransferAdvanced(
-                operation=self._requests.operation,
-                dataset=self._target.dataset,
-                uri=self._target.key.uri,
-                received_bytes=self._written_bytes,
-            )
+        _tell_advanced(self._requests, self._target, self._written_bytes)
+
+
+def tell_received(requests: Requests, target: Target, size: int) -> None:
+    """Tell of a small object that has come all at once."""
+    _tell_started(requests, target, size)
+    _tell_advanced(requests, target, size)
+
+
+def _tell_started(requests: Requests, target: Target, size: int) -> None:
+    requests.notify(
+        TransferStarted(operation=requests.operation, dataset=target.dataset, uri=target.key.uri, size_bytes=size)
+    )
+
+
+def _tell_advanced(requests: Requests, target: Target, received_bytes: int) -> None:
+    requests.notify(
+        TransferAdvanced(
+            operation=requests.operation, dataset=target.dataset, uri=target.key.uri, received_bytes=received_bytes
         )
+    )
 
 
 _loaded: set[CrcAlgorithm] = set()
 
 
-async def _crc(algorithm: CrcAlgorithm) -> CrcFunctions:
+async def loaded_crc(algorithm: CrcAlgorithm) -> CrcFunctions:
     """Give a CRC's functions; their first use reads a library from disk, in a worker thread."""
     if algorithm not in _loaded:
         await anyio.to_thread.run_sync(_load_crc, algorithm)

@@ -49,8 +49,8 @@ async def unpacked_result(
 
     async def find_or_unpack(*, may_unpack: bool) -> Unpacked | None:
         [entry] = await cache.lookup([target.key])
-        # Another catalog may have put another version there meanwhile, and compared it with no pin.
-        if entry is None or target.pin not in (None, entry.metadata.pin):
+        # Another catalog may have put another version there meanwhile, and compared it with no pin or lock file.
+        if entry is None or entry.metadata.digest != result.metadata.digest:
             return None
         found = await unpacking.unpacked(entry, archive_format)
         if found is not None or not may_unpack:
@@ -67,4 +67,5 @@ async def unpacked_result(
         found = await find_or_unpack(may_unpack=True)
     if found is None:
         return None
-    return replace(result, path=found.path, members=found.files if archive_format in TREES else None)
+    members = found.files if archive_format in TREES else None
+    return replace(result, path=found.path, archive=result.path, members=members)

@@ -15,8 +15,12 @@ import hashlib
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 
+from . import _disk
+
+_LOOK_SECONDS = 0.1  # between looks whether the lock file is still the one that others open
 _BUSY = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 
 
@@ -28,6 +32,7 @@ class LockFile:
         self._held: set[int] = set()
         self._mutex = threading.Lock()
         self._handle: int | None = None
+        self._seen_at = 0.0
 
     def acquire(self, key_hash: str) -> bool:
         """Claim a key, without waiting; whether it was free.
@@ -64,26 +69,36 @@ class LockFile:
 
     def _open(self) -> int:
         """Give the descriptor, of a new file if the cache directory was removed meanwhile."""
+        now = time.monotonic()
         if self._handle is not None:
+            if now - self._seen_at < _LOOK_SECONDS:
+                return self._handle
+            self._seen_at = now
             try:
-                if os.path.samestat(os.fstat(self._handle), os.stat(self._path)):
+                if os.path.samestat(os.fstat(self._handle), os.lstat(self._path)):
                     return self._handle
             except FileNotFoundError:
                 pass
             os.close(self._handle)  # of a file that nobody else can reach any more
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._handle, self._seen_at = _disk.open_in_place(self._path, os.O_RDWR | os.O_CREAT), now
         return self._handle
 
 
 _lock_files: dict[str, LockFile] = {}
+_by_spelling: dict[str, LockFile] = {}
 _mutex = threading.Lock()
 
 
 def lock_file(path: str) -> LockFile:
-    """Give this process's one lock file of that path."""
-    path = os.path.realpath(path)
+    """Give this process's one lock file of that path, however it is spelt."""
+    known = _by_spelling.get(path)
+    if known is not None:
+        return known
+    directory, name = os.path.split(path)
+    real = os.path.join(os.path.realpath(directory), name)
     with _mutex:
-        return _lock_files.setdefault(path, LockFile(path))
+        known = _by_spelling[path] = _lock_files.setdefault(real, LockFile(real))
+        return known
 
 
 def key_hash(uri: str, version_id: str | None) -> str:
@@ -99,6 +114,7 @@ def _after_fork_in_child() -> None:
         if file._handle is not None:  # noqa: SLF001  # its own module
             os.close(file._handle)  # noqa: SLF001
     _lock_files.clear()
+    _by_spelling.clear()
 
 
 if hasattr(os, "register_at_fork"):

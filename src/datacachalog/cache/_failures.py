@@ -29,6 +29,10 @@ def cache_failures(path: str) -> Iterator[None]:
                 f"the cache is full: {error.strerror} at {path}; free space or choose another cache_dir."
                 " What was cached before is untouched"
             ) from error
+        if isinstance(error, FileNotFoundError):
+            raise CacheError(
+                f"the cache can't be used: {error.filename or path} was removed while it was in use; fetch again"
+            ) from error
         raise CacheError(
             f"the cache can't be used: {error.strerror or error} at {error.filename or path};"
             " check the directory's permissions or choose another cache_dir"

@@ -15,13 +15,13 @@ Invariants, none of which depends on a lock:
 from __future__ import annotations
 
 import errno
+import functools
 import os
-import random
 import shutil
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,28 +30,54 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from .._archives import UnpackFormat
+from .._chance import chance
 from .._digests import CrcAlgorithm, digest_file
 from .._errors import ArchiveError, CacheError, IntegrityError, UnsafePathError, redact_uri
 from .._models import CacheMetadata, FileMetadata
 from .._sources import absolute_path
 from .._threads import to_its_end
-from ..ports import Busy, CacheEntry, CacheKey, Claim, Unpacked, Verified, VersionChangedError
+from ..ports import (
+    Bounds,
+    Busy,
+    CacheEntry,
+    CacheKey,
+    Claim,
+    Declaration,
+    Lease,
+    Unpacked,
+    Verified,
+    VersionChangedError,
+)
 from . import _disk, _sidecar
 from ._claims import key_hash, lock_file
+from ._cleaning import clean_leftovers, clean_sidecars, clean_trees, clean_undeclared
+from ._declarations import declare, out_of_date
+from ._evictor import Eviction, Evictor, evictor_of, files
 from ._failures import cache_failures
 from ._hops import in_thread
-from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates, key_at
+from ._layout import CACHE_TAG, STATE_DIRECTORY, key_at, places
+from ._leases import hold, let_go
 from ._manifest import Limits
 from ._partials import Partial, begin, in_progress, missing_range, resumable
+from ._processes import tag
+from ._reads import read_in_thread
+from ._removal import Ground, is_as_published, remove_entry
+from ._snapshots import Copying, LocalCopy
 from ._staging import StagedFile
-from ._unpacked import UnpackedTrees, has_decayed, unpacking_limiter
+from ._unpacked import UnpackedTrees, has_decayed, remove_trees, unpacking_limiter
+from ._usage import Usage, usage_of
 
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _META = f"{STATE_DIRECTORY}/meta"
 _PARTIAL = f"{STATE_DIRECTORY}/partial"
 _LEASE = f"{STATE_DIRECTORY}/lease"
+_TEMPORARY = f"{STATE_DIRECTORY}/new"
+_USAGE = f"{STATE_DIRECTORY}/usage"
+_CATALOGS = f"{STATE_DIRECTORY}/catalogs"
 _TAG_TEXT = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
     b"# This directory holds copies that can be fetched again: backups may leave it out (https://bford.info/cachedir/).\n"
@@ -60,7 +86,18 @@ _TAG_TEXT = (
 _OCCUPIED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
 _UNHOLDABLE = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
+_LOOKUPS_A_HOP = 200
+"""So many sidecars are read in one hop, a hundredth of a second's work: then other reads have their turn."""
+
+_SIDECAR_BYTES = 16 * 1024  # what is read at once; sidecars have half a kilobyte
+
 _Result = TypeVar("_Result")
+
+_known_directories: dict[str, tuple[int, int, float]] = {}
+"""Directories of caches that were looked at and are no links, with all that leads there: path → device, inode, when."""
+
+_KNOWN_SECONDS = 1.0  # the number of an inode may be given to another directory
+_KNOWN_DIRECTORIES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +121,10 @@ class FileCache:
         Raises:
             UnsafePathError: a `cache_path` that leaves the cache directory.
         """
-        return await in_thread(lambda: [self._find(key) for key in keys])
+        found: list[CacheEntry | None] = []
+        for start in range(0, len(keys), _LOOKUPS_A_HOP):
+            found += await read_in_thread(functools.partial(self._find_all, keys[start : start + _LOOKUPS_A_HOP]))
+        return found
 
     @asynccontextmanager
     async def stage(
@@ -109,6 +149,26 @@ class FileCache:
             raise
         finally:
             await _in_own_thread(lambda: _leave(staged, is_useful=is_useful))
+
+    @asynccontextmanager
+    async def snapshot(self, path: str) -> AsyncIterator[LocalCopy]:
+        """Copy a local file, without its bytes where the file system can; removed at the end unless it is published.
+
+        Raises:
+            LocalFileChangedError: it can't be read any more, or is being written to.
+            CacheFullError: no space left.
+            CacheError: the cache directory can't be written.
+        """
+        with cache_failures(str(self.cache_dir)):
+            copying = await _in_own_thread(lambda: self._begin_copy(path), undo=Copying.discard)
+        try:
+            with cache_failures(str(self.cache_dir)):
+                while await _in_own_thread(copying.step):
+                    await anyio.lowlevel.checkpoint_if_cancelled()
+                copy = await _in_own_thread(copying.end)
+            yield copy
+        finally:
+            await _in_own_thread(copying.discard)
 
     async def publish(self, verified: Verified) -> CacheEntry:
         """Put the bytes in their place, in one step that a reader sees whole or not at all.
@@ -158,7 +218,7 @@ class FileCache:
         return await _in_own_thread(lambda: [entry for _, entry in self._walk() if entry.path.exists()])
 
     async def is_intact(self, entry: CacheEntry) -> bool:
-        """Read a file and compare it with the digest that it was published with.
+        """Read a file and compare it with the digest that it was published with; one that was evicted meanwhile is.
 
         Raises:
             CacheError: it can't be read.
@@ -166,7 +226,10 @@ class FileCache:
         algorithm = entry.metadata.digest.partition(":")[0]
         with cache_failures(str(entry.path)):
             # Left to itself when cancelled: it may take long, and only reads.
-            digest = await anyio.to_thread.run_sync(digest_file, str(entry.path), algorithm, abandon_on_cancel=True)
+            try:
+                digest = await anyio.to_thread.run_sync(digest_file, str(entry.path), algorithm, abandon_on_cancel=True)
+            except FileNotFoundError:
+                return True
         return digest == entry.metadata.digest
 
     # -- what is unpacked of the archives
@@ -210,7 +273,7 @@ class FileCache:
                     return None
 
         async with unpacking_limiter():
-            return await to_its_end(anyio.to_thread.run_sync(work), hurry=stop.set)
+            return await to_its_end(anyio.to_thread.run_sync(work), interrupt=stop.set)
 
     async def all_unpacked(self) -> list[Unpacked]:
         """List what was unpacked of all archives, of whatever catalog."""
@@ -228,12 +291,135 @@ class FileCache:
 
     @property
     def _trees(self) -> UnpackedTrees:
-        return UnpackedTrees(self.cache_dir, self._directory)
+        return UnpackedTrees(self.cache_dir, self._directory, self._note_change)
+
+    # -- the same, for who is in a worker thread
+
+    def claim_here(self, key: CacheKey) -> Claim | Busy:
+        """Claim a file for this process, without waiting; granted also where nothing can be written or locked."""
+        return self._claim(key)
+
+    def release_here(self, claim: Claim) -> None:
+        """Give a claim back."""
+        self._unclaim(claim)
+
+    def publish_here(self, verified: Verified) -> CacheEntry:
+        """Put the bytes in their place, in one step that a reader sees whole or not at all.
+
+        Raises:
+            CacheFullError: no space left.
+            UnsafePathError: a symbolic link in the cache leads elsewhere.
+            CacheError: the cache directory can't be written.
+        """
+        return self._publish(verified)
+
+    # -- bounds
+
+    async def use(self, paths: Sequence[Path]) -> list[Path]:
+        """Note that these files are given to a caller now, and tell which of them are no longer there."""
+        prefix = len(os.fspath(self.cache_dir)) + 1
+        places = [str(path)[prefix:].replace(os.sep, "/") for path in paths]
+        if self._usage.is_noted(places):
+            return []
+        return await in_thread(lambda: self._use(paths, places))
+
+    async def evict(self, bounds: Bounds, *, spared: Collection[str] = (), is_thorough: bool = False) -> int:
+        """Remove files, the least recently used first, until the bounds are kept or the rest is in use.
+
+        Cancelled, it stops between two files.
+
+        Raises:
+            CacheError: the cache directory can't be written.
+        """
+        if not is_thorough and not await in_thread(lambda: self._evictor.is_over(bounds)):
+            return 0
+
+        def evict(is_stopped: Callable[[], bool]) -> int:
+            self._prepare_removal()
+            return self._evictor.evict(Eviction(bounds, spared, is_stopped), is_thorough=is_thorough)
+
+        return await self._in_stoppable_thread(evict)
+
+    async def hold(self, key: CacheKey) -> Lease:
+        """Keep a file from being evicted, in this process and others; where nothing can be written, nothing is."""
+
+        def make() -> Lease:
+            with suppress(OSError, UnsafePathError):
+                self._create_root()
+                return Lease(key, hold(self._directory(_LEASE), key_hash(key.uri, key.version_id)))
+            return Lease(key, None)
+
+        return await in_thread(make, undo=_let_go)
+
+    async def let_go(self, lease: Lease) -> None:
+        """End a lease."""
+        await in_thread(lambda: _let_go(lease))
+
+    async def totals(self) -> tuple[int, int]:
+        """Tell how many bytes and how many files there are, of whatever catalog, without reading a sidecar."""
+
+        def count(is_stopped: Callable[[], bool]) -> tuple[int, int]:
+            total_bytes = number = 0
+            for found in files(self._ground, self._usage.times()):
+                total_bytes, number = total_bytes + found.size, number + 1
+                if is_stopped():
+                    break
+            return total_bytes, number + sum(len(unpacked.files) for unpacked in self._trees.all())
+
+        return await self._in_stoppable_thread(count)
+
+    async def declare(self, declaration: Declaration) -> None:
+        """Note that a catalog uses the cache now; a cache that can't be written stays as it is."""
+
+        def write() -> None:
+            with suppress(OSError, UnsafePathError):
+                self._create_root()
+                self._directory(_TEMPORARY)
+                declare(self._directory(_CATALOGS), declaration, self._ground.temporary_path())
+
+        await in_thread(write)
+
+    async def clean(
+        self, declaration: Declaration, meant_by: Callable[[Collection[str]], Callable[[str], bool]]
+    ) -> int:
+        """Remove what ended processes have left, sidecars without data, and data that nobody declares any more.
+
+        Cancelled, it stops between two files.
+
+        Raises:
+            CacheError: the cache directory can't be written.
+        """
+        await self.declare(declaration)
+
+        def clean(is_stopped: Callable[[], bool]) -> int:
+            self._prepare_removal()
+            ground, evictor = self._ground, self._evictor
+            freed = clean_leftovers(ground, os.path.dirname(self._lock_path), is_stopped)
+            freed += clean_sidecars(ground, evictor, is_stopped)
+            freed += clean_trees(ground, is_stopped)
+            old, others = out_of_date(os.path.join(ground.root, *_CATALOGS.split("/")), declaration)
+            if old:
+                gone, kept = (
+                    meant_by({source for found in some for _, source in found.declaration.datasets})
+                    for some in (old, others)
+                )
+                is_wanted = lambda uri: kept(uri) or not gone(uri)  # noqa: E731  # what is said above
+                removed, is_done = clean_undeclared(ground, evictor, is_wanted, is_stopped)
+                freed += removed
+                for found in old if is_done else ():
+                    _disk.remove_file(found.path)
+            evictor.survey()
+            return freed
+
+        return await self._in_stoppable_thread(clean)
 
     # -- reading
 
+    def _find_all(self, keys: Sequence[CacheKey]) -> list[CacheEntry | None]:
+        return [self._find(key) for key in keys]
+
     def _find(self, key: CacheKey) -> CacheEntry | None:
-        for place in candidates(key):
+        for place in places(key):
             entry = self._read(place, key)
             if entry is not None:
                 return entry
@@ -241,30 +427,39 @@ class FileCache:
 
     def _read(self, place: str, key: CacheKey | None) -> CacheEntry | None:
         """Read the entry at a place; of any object if no key is given; None if its file isn't as it was published."""
-        entry = self._read_sidecar(place)
-        if entry is None or (key is not None and not _is_of(entry.metadata, key)):
+        entry = self._read_sidecar(place, key)
+        if entry is None:
             return None
         try:
-            found = os.lstat(entry.path)
+            found = os.lstat(self._data_path(place))
         except OSError:
             return None
         if not stat.S_ISREG(found.st_mode):
             return None
         if (found.st_size, found.st_mtime_ns) != (entry.metadata.size, entry.metadata.mtime_ns):
             return None
-        return entry if key is None else replace(entry, key=key)
+        return entry
 
-    def _read_sidecar(self, place: str) -> CacheEntry | None:
+    def _read_sidecar(self, place: str, key: CacheKey | None) -> CacheEntry | None:
         """Read what was written about the file at a place, whatever has become of that file."""
         try:
-            with open(self._sidecar_path(place), "rb", buffering=0) as file:
-                metadata = _sidecar.decode(file.read())
-                validated_at = os.fstat(file.fileno()).st_mtime
+            # System calls, and no file object that would make twice as many: a catalog may have very many sidecars.
+            descriptor = os.open(self._sidecar_path(place), _READ_ONLY)
+            try:
+                validated_at = os.fstat(descriptor).st_mtime
+                text = chunk = os.read(descriptor, _SIDECAR_BYTES)
+                while len(chunk) == _SIDECAR_BYTES:
+                    chunk = os.read(descriptor, _SIDECAR_BYTES)
+                    text += chunk
+            finally:
+                os.close(descriptor)
         except OSError:
             return None
-        if metadata is None:
+        metadata = _sidecar.decode(text)
+        if metadata is None or (key is not None and not _is_of(metadata, key)):
             return None
-        key = CacheKey(metadata.source, metadata.version_id)
+        if key is None:
+            key = CacheKey(metadata.source, metadata.version_id)
         return CacheEntry(key, Path(self._data_path(place)), metadata, validated_at)
 
     def _walk(self) -> Iterator[tuple[str, CacheEntry]]:
@@ -275,21 +470,20 @@ class FileCache:
             for name in sorted(names):
                 if name.endswith(".json"):
                     place = os.path.relpath(os.path.join(directory, name[: -len(".json")]), top).replace(os.sep, "/")
-                    entry = self._read_sidecar(place)
+                    entry = self._read_sidecar(place, None)
                     if entry is not None:
                         metadata = entry.metadata
                         yield place, replace(entry, key=key_at(place, metadata.source, metadata.version_id))
 
     def _intact(self) -> Iterator[CacheEntry]:
-        for place, entry in self._walk():
-            if self._read(place, entry.key) is not None:
+        for _, entry in self._walk():
+            if is_as_published(str(entry.path), entry.metadata):
                 yield entry
 
     # -- writing
 
     def _begin(self, key: CacheKey, metadata: FileMetadata, crc_algorithm: CrcAlgorithm) -> Partial:
         with cache_failures(str(self.cache_dir)):
-            self._create_root()
             partial = begin(self._directory(_PARTIAL), key, metadata, crc_algorithm)
             # Better to say so before the download than at its end; what is written still may not fit.
             missing = metadata.size - sum(segment.stop - segment.start for segment in partial.segments)
@@ -299,20 +493,22 @@ class FileCache:
                 raise OSError(errno.ENOSPC, text, str(self.cache_dir))
             return partial
 
+    def _begin_copy(self, path: str) -> Copying:
+        return Copying(path, self._create_temporary())
+
     def _claim(self, key: CacheKey) -> Claim | Busy:
-        partials = os.path.join(self.cache_dir, *_PARTIAL.split("/"))
+        partials = self._data_path(_PARTIAL)
         try:
-            self._create_root()
             self._directory(_LEASE)
             is_ours = lock_file(self._lock_path).acquire(key_hash(key.uri, key.version_id))
         except (OSError, UnsafePathError):
             is_ours = True  # whether the cache can be written is for those to say who write to it
         if is_ours:
-            found = resumable(partials, key)
+            entry, found = self._find(key), resumable(partials, key)
             if found is None:
-                return Claim(key)
+                return Claim(key, entry=entry)
             start, stop = missing_range(found)
-            return Claim(key, found.header.etag, start, stop)
+            return Claim(key, found.header.etag, start, stop, entry)
         found = in_progress(partials, key)
         if found is None:
             owner, received_bytes = self._trees.in_progress(key) or ("another process", 0)
@@ -324,13 +520,26 @@ class FileCache:
             lock_file(self._lock_path).release(key_hash(claim.key.uri, claim.key.version_id))
 
     def _publish(self, verified: Verified) -> CacheEntry:
-        with cache_failures(str(self.cache_dir)):
+        with cache_failures(str(self.cache_dir)), self._temporary(verified) as (temporary, mtime_ns):
+            metadata = CacheMetadata(
+                source=verified.key.uri,
+                etag=verified.metadata.etag,
+                last_modified=verified.metadata.last_modified,
+                size=verified.metadata.size,
+                cached_at=datetime.now(UTC),
+                digest=verified.digest,
+                verified_by=verified.verified_by,
+                mtime_ns=mtime_ns,
+                version_id=verified.metadata.version_id,
+                pin=verified.pin,
+            )
             refusal: OSError | None = None
-            for place in candidates(verified.key):
+            for place in places(verified.key):
                 if self._is_taken(place, verified.key):
                     continue
                 try:
-                    return self._publish_at(place, verified)
+                    path = self._put(place, temporary, metadata)
+                    return CacheEntry(verified.key, Path(path), metadata, time.time())
                 except OSError as error:
                     if error.errno not in _OCCUPIED | _UNHOLDABLE:
                         raise
@@ -346,61 +555,44 @@ class FileCache:
         entry = self._read(place, None)
         return entry is not None and entry.metadata.source != key.uri
 
-    def _publish_at(self, place: str, verified: Verified) -> CacheEntry:
-        self._create_root()
+    def _put(self, place: str, temporary: str, metadata: CacheMetadata) -> str:
+        """Put a file in its place, and then its sidecar; returns where that is."""
         data_path, sidecar_path = self._data_path(place), self._sidecar_path(place)
         self._directory(os.path.dirname(place))
         self._directory(os.path.dirname(f"{_META}/{place}"))
-        for target in (data_path, sidecar_path):
+        for target in (sidecar_path, data_path):
             if os.path.isdir(target):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
-        with self._temporary(verified) as temporary:
-            published = os.lstat(temporary)
-            if published.st_size != verified.metadata.size:
-                raise CacheError(f"{temporary} has {published.st_size} bytes instead of {verified.metadata.size}")
-            metadata = CacheMetadata(
-                source=verified.key.uri,
-                etag=verified.metadata.etag,
-                last_modified=verified.metadata.last_modified,
-                size=published.st_size,
-                cached_at=datetime.now(UTC),
-                digest=verified.digest,
-                verified_by=verified.verified_by,
-                mtime_ns=published.st_mtime_ns,
-                version_id=verified.metadata.version_id,
-                pin=verified.pin,
-            )
-            with self._new_file() as sidecar:
-                _disk.write_all(sidecar, [_sidecar.encode(metadata)])
-                sidecar.close()
-                _disk.replace(temporary, data_path)
-                _disk.replace(str(sidecar.name), sidecar_path)
-        return CacheEntry(verified.key, Path(data_path), metadata, time.time())
+        with self._new_file() as sidecar:
+            _disk.write_all(sidecar, [_sidecar.encode(metadata)])
+            sidecar.close()
+            self._note_publishing(place, metadata.size)
+            _disk.replace(temporary, data_path)
+            _disk.replace(str(sidecar.name), sidecar_path)
+        return data_path
 
     @contextmanager
-    def _temporary(self, verified: Verified) -> Iterator[str]:
-        """Give the file to be renamed, whole and with its unique modification time."""
-        content = verified.content
+    def _temporary(self, verified: Verified) -> Iterator[tuple[str, int]]:
+        """Give the file to be renamed, whole, and its unique modification time."""
+        content, size = verified.content, verified.metadata.size
         if isinstance(content, tuple):
             with self._new_file() as file:
                 _disk.write_all(file, content)
+                mtime_ns = _stamp(file, size)
                 file.close()
-                _stamp(str(file.name))
-                yield str(file.name)
-        elif isinstance(content, StagedFile):
-            with FileIO(content.path, "r+b") as file:
+                yield str(file.name), mtime_ns
+        elif isinstance(content, StagedFile | LocalCopy):
+            with FileIO(content.path, "r+b", opener=_disk.open_in_place) as file:
                 _disk.flush(file)
-            _stamp(content.path)
-            yield content.path
+                mtime_ns = _stamp(file, size)
+            yield content.path, mtime_ns
         else:
-            raise TypeError(f"a FileCache publishes what it staged itself, not {type(content).__name__}")
+            raise TypeError(f"a FileCache publishes what it staged or copied itself, not {type(content).__name__}")
 
     @contextmanager
     def _new_file(self) -> Iterator[FileIO]:
         """Make a file of a new name, open for writing, which is to be renamed; it is removed if that fails."""
-        # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
-        name = f"{random.getrandbits(64):016x}.tmp"  # no secret
-        with _disk.create(os.path.join(self._directory(_PARTIAL), name)) as file:
+        with self._create_temporary() as file:
             try:
                 yield file
             except BaseException:
@@ -408,40 +600,113 @@ class FileCache:
                 _disk.remove_file(str(file.name))
                 raise
 
+    def _create_temporary(self) -> FileIO:
+        # Names need only differ: one that is there already is refused, and drawing from the system's pool waits.
+        name = f"{tag()}.{chance.getrandbits(64):016x}.tmp"  # no secret
+        return _disk.create(f"{self._directory(_TEMPORARY)}{os.sep}{name}")
+
     def _touch(self, entry: CacheEntry) -> None:
+        place = entry.path.relative_to(self.cache_dir).as_posix()
         with suppress(OSError):
-            _disk.touch(self._sidecar_path(entry.path.relative_to(self.cache_dir).as_posix()))
+            if self._is_inside(place):
+                _disk.touch(self._sidecar_path(place))
 
     def _remove(self, key: CacheKey) -> int:
-        removed = 0
+        removed = freed = 0
         with cache_failures(str(self.cache_dir)):
-            for place in candidates(key):
+            for place in places(key):
                 entry = self._read(place, key)
-                if entry is None or not self._is_inside(place):
-                    continue
-                # The sidecar first: without it the data file is nobody's, which is what is wanted.
-                for path in (self._sidecar_path(place), str(entry.path)):
-                    with suppress(FileNotFoundError):  # somebody else has removed it meanwhile
-                        _disk.unlink(path)
-                removed += 1
-            self._trees.remove(key)
+                if entry is not None and self._is_inside(place):
+                    self._directory(_PARTIAL)
+                    freed += remove_entry(self._ground, place, lambda _: True) or 0
+                    removed += 1
+                freed += remove_trees(os.fspath(self.cache_dir), place, source=key.uri)
+            self._note_change(-freed)
         return removed
+
+    # -- bounds
+
+    @property
+    def _usage(self) -> Usage:
+        return usage_of(os.path.join(self.cache_dir, *_USAGE.split("/")))
+
+    @property
+    def _ground(self) -> Ground:
+        return Ground(
+            os.fspath(self.cache_dir),
+            self._sidecar_root,
+            self._data_path(_PARTIAL),
+            self._data_path(_TEMPORARY),
+            self._is_inside,
+        )
+
+    @property
+    def _evictor(self) -> Evictor:
+        usage = os.path.join(self.cache_dir, *_USAGE.split("/"))
+        return evictor_of(
+            os.fspath(self.cache_dir),
+            lambda: Evictor(
+                self._ground, usage_of(usage), os.path.dirname(self._lock_path), os.path.join(usage, "oldest")
+            ),
+        )
+
+    def _use(self, paths: Sequence[Path], places: Sequence[str]) -> list[Path]:
+        self._note_use(places)
+        # Only now, when whoever evicts can see that it is used: see `_removal`.
+        pairs = zip(paths, places, strict=True)
+        return [path for path, place in pairs if not os.path.lexists(self._sidecar_path(place))]
+
+    def _note_use(self, places: Sequence[str]) -> None:
+        with suppress(UnsafePathError):
+            with suppress(OSError):  # read-only, say: then nobody evicts here either
+                self._directory(_USAGE)
+            self._usage.note(places)
+
+    def _note_publishing(self, place: str, size: int) -> None:
+        """Note, before a file is put in its place, that it is used, and how many bytes are added."""
+        if os.path.lexists(self._sidecar_path(place)):
+            self._note_use([place])
+            with suppress(FileNotFoundError):
+                size -= os.lstat(self._data_path(place)).st_size
+        self._note_change(size)
+
+    def _note_change(self, difference: int) -> None:
+        if self._usage.has_account():
+            with suppress(OSError, UnsafePathError):
+                self._directory(_USAGE)
+                self._usage.add(difference)
+
+    def _prepare_removal(self) -> None:
+        """Make the directories that it needs, and see that none of them is a link."""
+        with cache_failures(os.fspath(self.cache_dir)):
+            if self.cache_dir.exists():
+                for directory in (_TEMPORARY, _USAGE, _LEASE, _CATALOGS):
+                    self._directory(directory)
+
+    async def _in_stoppable_thread(self, work: Callable[[Callable[[], bool]], _Result]) -> _Result:
+        """Do work that may take long; cancelled, it is told to stop, and does so after the file that it is at."""
+        stop = threading.Event()
+        try:
+            with cache_failures(os.fspath(self.cache_dir)):
+                return await anyio.to_thread.run_sync(work, stop.is_set, abandon_on_cancel=True)
+        finally:
+            stop.set()
 
     # -- paths
 
     @property
     def _sidecar_root(self) -> str:
-        return os.path.join(self.cache_dir, *_META.split("/"))
+        return self._data_path(_META)
 
     def _data_path(self, place: str) -> str:
-        return os.path.join(self.cache_dir, *place.split("/"))
+        return f"{self.cache_dir}{os.sep}{place if os.sep == '/' else place.replace('/', os.sep)}"
 
     def _sidecar_path(self, place: str) -> str:
-        return os.path.join(self._sidecar_root, *place.split("/")) + ".json"
+        return self._data_path(f"{_META}/{place}.json")
 
     @property
     def _lock_path(self) -> str:
-        return os.path.join(self.cache_dir, *_LEASE.split("/"), "claims")
+        return self._data_path(f"{_LEASE}/claims")
 
     def _create_root(self) -> None:
         os.makedirs(self.cache_dir, exist_ok=True)
@@ -455,19 +720,33 @@ class FileCache:
             UnsafePathError: a segment is a link.
             NotADirectoryError: a segment is a file.
         """
+        whole = self._data_path(place)
+        known = _known_directories.get(whole)
+        if known is not None and time.monotonic() - known[2] < _KNOWN_SECONDS:
+            with suppress(OSError):
+                found = os.lstat(whole)
+                # Whichever way leads there, it is the one that was looked at.
+                if known[:2] == (found.st_dev, found.st_ino) and stat.S_ISDIR(found.st_mode):
+                    return whole
+        self._create_root()
         path = os.fspath(self.cache_dir)
         for segment in filter(None, place.split("/")):
             path = f"{path}{os.sep}{segment}"
             try:
-                mode = os.lstat(path).st_mode
+                found = os.lstat(path)
             except FileNotFoundError:
                 with suppress(FileExistsError):  # made by somebody else just now
                     _disk.make_directory(path)
-                mode = os.lstat(path).st_mode
+                found = os.lstat(path)
+            mode = found.st_mode
             if _is_link(path, mode):
                 raise UnsafePathError(f"{path} is a link: the cache doesn't write through links; remove it")
             if not stat.S_ISDIR(mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            if path == whole:
+                if len(_known_directories) >= _KNOWN_DIRECTORIES_MAX:
+                    _known_directories.clear()
+                _known_directories[whole] = found.st_dev, found.st_ino, time.monotonic()
         return path
 
     def _is_inside(self, place: str) -> bool:
@@ -491,19 +770,32 @@ async def _in_own_thread(work: Callable[[], _Result], undo: Callable[[_Result], 
     return await to_its_end(anyio.to_thread.run_sync(work), give_back)
 
 
+def _let_go(lease: Lease) -> None:
+    if lease.token is not None:
+        let_go(lease.token)
+
+
 def _is_of(metadata: CacheMetadata, key: CacheKey) -> bool:
     """Whether a sidecar is of the key's object; of which version doesn't matter where the newest is meant."""
     return metadata.source == key.uri and key.version_id in (None, metadata.version_id)
 
 
-def _stamp(path: str) -> None:
-    """Give a file its own modification time.
+def _stamp(file: FileIO, size: int) -> int:
+    """Give a file its own modification time, and return it as the file system has kept it.
 
     The time is some moment of the last second, to the nanosecond, drawn by chance: the clock of a file system may tick
     only every few milliseconds, and two versions published within one tick must not look alike.
+
+    Raises:
+        CacheError: the file hasn't the size that it should have.
     """
-    nanoseconds = random.randrange(10**9)  # noqa: S311  # no secret
-    _disk.set_mtime(path, (time.time_ns() // 10**9 - 1) * 10**9 + nanoseconds)
+    nanoseconds = chance.randrange(10**9)
+    mtime_ns = (time.time_ns() // 10**9 - 1) * 10**9 + nanoseconds
+    _disk.set_mtime(file.fileno() if os.utime in os.supports_fd else str(file.name), mtime_ns)
+    found = os.fstat(file.fileno())
+    if found.st_size != size:
+        raise CacheError(f"{file.name} has {found.st_size} bytes instead of {size}")
+    return found.st_mtime_ns
 
 
 def _leave(staged: StagedFile, *, is_useful: bool) -> None:

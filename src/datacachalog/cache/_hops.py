@@ -82,7 +82,7 @@ class _Hops:
         self._busy_since.append(since)
         try:
             await anyio.to_thread.run_sync(_work_through, pieces)
-        except BaseException as error:  # no thread could be started, say: then nothing of this was done
+        except BaseException as error:  # handed to whoever waits for the result
             for piece in pieces:
                 piece.error = error
             raise

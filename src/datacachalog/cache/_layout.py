@@ -8,7 +8,7 @@ The path is the bucket and the whole key, so nothing collides and the name and t
 - What has no such path (over-long names, names that are no text) or finds it taken (`a` next to `a/b`; names that are
   equal but for case on a file system that ignores it) lies at `@alt/<hash of the key>/<name>` instead; its sidecar
   says what it is.
-- What is unpacked of an archive lies apart, below `@unpacked/<hash of the key>`.
+- What is unpacked of an archive lies apart, below `@unpacked/<hash of the archive's place>`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from .._errors import UnsafePathError
 from .._sources import split_uri
@@ -24,12 +25,17 @@ from ..ports import CacheKey
 
 STATE_DIRECTORY = ".datacachalog"
 CACHE_TAG = "CACHEDIR.TAG"
+UNPACKED = "@unpacked"
 
 _SEGMENT_MAX_BYTES = 240  # 255 less what the sidecar's suffix and the escapes of a short name need
 _PATH_MAX_BYTES = 3000  # PATH_MAX is 4096 on Linux; the cache directory's own path comes before
 _WINDOWS_PATH_MAX = 150  # MAX_PATH is 260 unless long paths are switched on
 
 _UNHOLDABLE = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f/]")
+_ENCODED_SOMEWHERE = re.compile(r"%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]|(?:^|/)\.{0,2}(?:/|\Z)")
+_PLAIN_BUCKET = re.compile(
+    r"[a-z0-9][a-z0-9.-]*"
+)  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _WINDOWS_UNHOLDABLE = re.compile(r'%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f/<>:"\\|?*]|[. ]$')
 # https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _WINDOWS_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?=\.|$)")
@@ -49,16 +55,26 @@ def candidates(key: CacheKey, *, is_windows: bool = os.name == "nt") -> Iterator
         names = [encode_segment(segment, is_windows=is_windows) for segment in key.name.split("/")]
         path = "/".join([_own_place(key.cache_path.rstrip("/"), is_windows=is_windows), *names])
     else:
-        path = "/".join(_segments(key, is_windows=is_windows))
+        path = _path(key, is_windows=is_windows)
     if _is_holdable(path, _WINDOWS_PATH_MAX if is_windows else _PATH_MAX_BYTES):
         yield path
     yield _alternate(key, is_windows=is_windows)
 
 
+@lru_cache(maxsize=1024)
+def places(key: CacheKey) -> tuple[str, ...]:
+    """Give the candidates of a key on this system; the same ones are asked for several times while a file is fetched.
+
+    Raises:
+        UnsafePathError: `cache_path` would leave the cache directory.
+    """
+    return tuple(candidates(key))
+
+
 def key_at(place: str, uri: str, version_id: str | None) -> CacheKey:
     """Give the key of an object whose copy lies at a place: its own one, or one below a `cache_path`."""
     for key in (CacheKey(uri), CacheKey(uri, version_id)):
-        if place in candidates(key):
+        if place in places(key):
             return key
     base, separator, rest = place.partition("/")
     return CacheKey(uri, None, base, "/".join(map(decode_segment, rest.split("/"))) if separator else None)
@@ -87,6 +103,15 @@ def _escape_first(segment: str) -> str:
     return f"%{ord(segment[0]):02X}{segment[1:]}"
 
 
+def _path(key: CacheKey, *, is_windows: bool) -> str:
+    scheme, authority, path = split_uri(key.uri)
+    # Nearly all keys are such that every segment stays as it is: seen in one look, as a catalog may have very many.
+    is_plain = scheme == "s3" and key.version_id is None and not is_windows and authority != CACHE_TAG.casefold()
+    if is_plain and _PLAIN_BUCKET.fullmatch(authority) and not _ENCODED_SOMEWHERE.search(path):
+        return f"{authority}/{path}"
+    return "/".join(_segments(key, is_windows=is_windows))
+
+
 def _segments(key: CacheKey, *, is_windows: bool) -> list[str]:
     scheme, authority, path = split_uri(key.uri)
     encoded = [encode_segment(segment, is_windows=is_windows) for segment in path.split("/")]
@@ -108,6 +133,8 @@ def _segments(key: CacheKey, *, is_windows: bool) -> list[str]:
 
 def _is_holdable(path: str, longest: int) -> bool:
     """Whether the path is short enough, and text: the name of a local file may have bytes that are none."""
+    if path.isascii() and len(path) <= min(longest, _SEGMENT_MAX_BYTES):
+        return True
     try:
         encoded = path.encode()
     except UnicodeEncodeError:
@@ -115,13 +142,13 @@ def _is_holdable(path: str, longest: int) -> bool:
     return len(encoded) <= longest and all(len(segment) <= _SEGMENT_MAX_BYTES for segment in encoded.split(b"/"))
 
 
-def unpacked_home(key: CacheKey) -> str:
-    """Give the directory for what is unpacked of an object, relative to the cache directory and with `/`.
+def unpacked_home(place: str) -> str:
+    """Give the directory for what is unpacked of the archive at a place, relative to the cache directory and with `/`.
 
-    A hash, because trees would lie in each other where the key of one archive goes on behind another's, and because
+    A hash, because trees would lie in each other where the place of one archive goes on behind another's, and because
     the paths in an archive need the length.
     """
-    return f"@unpacked/{_identity(key)}"
+    return f"{UNPACKED}/{hashlib.sha256(place.encode(errors='surrogatepass')).hexdigest()[:32]}"
 
 
 def _identity(key: CacheKey) -> str:

@@ -4,7 +4,8 @@ Invariants:
 
 - One process writes a partial: the one whose token is in its name. Another takes it over by renaming it, which only one
   can do, and only after its owner has let go of it (`free`) or has ended. If that can't be told from here (another host
-  or container), it must have been silent for a minute, and is copied: its owner may still be writing to the file.
+  or container), it must have been silent for a minute, and is copied: its owner may still be writing to the file. What
+  another user has left is copied too.
 - The journal says what was written, after it was written. It may say too much after a power cut, so what it says is
   read again and compared with its CRC before it is believed.
 - A partial is named after the key and the ETag: bytes of two versions never meet.
@@ -17,7 +18,10 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 
@@ -33,7 +37,10 @@ JOURNAL = "journal"
 FORMAT = 1
 _FREE = "free-"
 _SILENCE_SECONDS = 60.0
+_BEGINNING_SECONDS = 60.0
+_ABANDONED_SECONDS = 24 * 3600.0
 _READ_BYTES = 1024 * 1024
+_TICK_NS = 2_000_000_000  # the coarsest clock of a file system in use, FAT's
 
 _mine: set[str] = set()
 """The tokens of the partials that this process is writing."""
@@ -162,15 +169,35 @@ def _is_same(found: Header, wanted: Header) -> bool:
 
 def _partials(directory: str, key: CacheKey) -> Iterator[Found]:
     prefix = key_hash(key.uri, key.version_id) + "."
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return
-    for name in names:
-        if name.startswith(prefix):
-            found = _read_journal(os.path.join(directory, name))
+    for name in _names(directory):
+        path = os.path.join(directory, name)
+        if name.startswith(prefix) and not os.path.islink(path):
+            found = _read_journal(path)
             if found is not None and found.header.uri == key.uri:
                 yield found
+
+
+_listed: dict[str, tuple[int, tuple[str, ...]]] = {}
+
+
+def _names(directory: str) -> Sequence[str]:
+    """List a directory, if it has changed since it was last listed.
+
+    A change within the same tick of the file system's clock would not be seen, so a listing of a directory that had
+    just been changed isn't kept.
+    """
+    try:
+        mtime_ns = os.stat(directory).st_mtime_ns
+        known = _listed.get(directory)
+        if known is not None and known[0] == mtime_ns:
+            return known[1]
+        now_ns = time.time_ns()
+        names = tuple(os.listdir(directory))
+    except OSError:
+        return ()
+    if now_ns - mtime_ns > _TICK_NS:
+        _listed[directory] = mtime_ns, names
+    return names
 
 
 def _ownerless(directory: str, key: CacheKey) -> Iterator[Found]:
@@ -204,24 +231,32 @@ def _silent_seconds(path: str) -> float:
 
 def _take_over(found: Found, path: str) -> str | None:
     """Make a found partial ours; None if somebody else was faster."""
+    is_let_go = os.path.basename(found.path).rpartition(".")[2].startswith(_FREE) or is_gone(found.header.owner) is True
     try:
-        if os.path.basename(found.path).rpartition(".")[2].startswith(_FREE) or is_gone(found.header.owner) is True:
+        if is_let_go and _is_of_this_user(found.path):
             _disk.rename_directory(found.path, path)
-        else:
-            shutil.copytree(found.path, path)
-            _disk.remove_directory(found.path)
+            return path
+        shutil.copytree(found.path, path, symlinks=True)
     except OSError:
+        _disk.remove_directory(path)
         return None
+    _disk.remove_directory(found.path)
     return path
 
 
+def _is_of_this_user(path: str) -> bool:
+    """Whether this user made the data; nobody else may set its time (utimensat(2)), which publishing does."""
+    return not hasattr(os, "geteuid") or os.lstat(os.path.join(path, DATA)).st_uid == os.geteuid()
+
+
 def _has_data(path: str, size: int) -> bool:
-    """Whether the data is there, and no longer than the file is to be.
+    """Whether the data is there, a file of its own, and no longer than it is to be.
 
     It is not there if the owner was killed between putting the file in its place and removing what belongs to it.
     """
     try:
-        return os.stat(os.path.join(path, DATA)).st_size <= size
+        found = os.lstat(os.path.join(path, DATA))
+        return stat.S_ISREG(found.st_mode) and found.st_size <= size
     except FileNotFoundError:
         return False
 
@@ -229,7 +264,7 @@ def _has_data(path: str, size: int) -> bool:
 def _verified(path: str, found: Found) -> Iterator[Segment]:
     """Give the segments whose bytes have the CRC that the journal says."""
     update = crc_functions(found.header.crc_algorithm).update
-    with open(os.path.join(path, DATA), "rb", buffering=0) as data:
+    with FileIO(os.path.join(path, DATA), opener=_disk.open_in_place) as data:
         position = 0
         for segment in found.segments:
             if segment.start < position:  # overlaps: written by an attempt with other parts
@@ -290,3 +325,28 @@ def _read_journal(path: str) -> Found | None:
     return Found(
         path, header, tuple(segment for segment in ordered if 0 <= segment.start < segment.stop <= header.size)
     )
+
+
+def ownerless(directory: str) -> Iterator[str]:
+    """Give the partials that nobody works at, whatever they are of: let go of, or of a process that has ended.
+
+    One whose owner can't be asked, or that has no journal to name him, must have been left alone for long.
+    """
+    with suppress(OSError):
+        for name in os.listdir(directory):
+            path, token = os.path.join(directory, name), name.rpartition(".")[2]
+            if token in _mine or not stat.S_ISDIR(os.lstat(path).st_mode):
+                continue
+            found = _read_journal(path)
+            if token.startswith(_FREE):
+                yield path
+            elif found is None or (gone := is_gone(found.header.owner)) is None:
+                if _idle_seconds(path) > (_BEGINNING_SECONDS if found is None else _ABANDONED_SECONDS):
+                    yield path
+            elif gone or found.header.owner == this_process():
+                yield path
+
+
+def _idle_seconds(path: str) -> float:
+    paths = [path, *(os.path.join(path, name) for name in (DATA, JOURNAL) if os.path.lexists(os.path.join(path, name)))]
+    return time.time() - max(os.lstat(each).st_mtime for each in paths)

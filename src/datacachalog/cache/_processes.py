@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import socket
 import sys
@@ -49,6 +50,25 @@ def is_gone(process: Process) -> bool | None:
         pass
     started = _started(process.number)
     return started is not None and process.started != 0 and started != process.started
+
+
+def tag() -> str:
+    """Name this process so that the name can be a part of a file's name."""
+    process = this_process()
+    return f"{process.number}-{process.started}-{_hash(process.host)}"
+
+
+def is_tag_gone(tag: str) -> bool | None:
+    """Whether the process of that tag has ended; None if that can't be told from here."""
+    number, started, host = [*tag.split("-"), "", ""][:3]
+    if not (number.isdecimal() and started.isdecimal() and host == _hash(_host())):
+        return None
+    return is_gone(Process(_host(), int(number), int(started)))
+
+
+@functools.lru_cache(maxsize=2)
+def _hash(host: str) -> str:
+    return hashlib.sha256(host.encode()).hexdigest()[:12]
 
 
 def _host() -> str:

@@ -14,9 +14,11 @@ from .._models import CacheMetadata
 
 FORMAT = 1
 _FIELDS = tuple(field.name for field in fields(CacheMetadata))
+_KNOWN = frozenset(_FIELDS)
 _TIMES = ("last_modified", "cached_at")
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-_TEXTS = ("etag", "verified_by", "version_id", "pin")
+# `indent` would do the same with the slow half of the json module.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",\n ", ": ")).encode
+_decode = json.JSONDecoder().decode
 
 
 def encode(metadata: CacheMetadata) -> bytes:
@@ -24,28 +26,38 @@ def encode(metadata: CacheMetadata) -> bytes:
     values: dict[str, Any] = {"format": FORMAT, **{name: getattr(metadata, name) for name in _FIELDS}}
     for name in _TIMES:
         values[name] = None if values[name] is None else values[name].isoformat()
-    # `indent` would do the same with the slow half of the json module.
-    lines = ",\n".join(f' "{name}": {_encode(value)}' for name, value in values.items())
-    return f"{{\n{lines}\n}}\n".encode("utf-8", "surrogatepass")
+    return (_encode(values) + "\n").encode("utf-8", "surrogatepass")
 
 
 def decode(text: bytes) -> CacheMetadata | None:
     """Read a sidecar; None if it isn't one of this format, whole and with the right types."""
     try:
-        values = json.loads(text)
+        values = _decode(text.decode("utf-8", "surrogatepass"))
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             return None
         for name in _TIMES:
             values[name] = None if values[name] is None else datetime.fromisoformat(values[name])
-        metadata = CacheMetadata(**{name: value for name, value in values.items() if name in _FIELDS})
+        if not values.keys() <= _KNOWN:
+            values = {name: value for name, value in values.items() if name in _KNOWN}
+        metadata = CacheMetadata(**values)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     is_whole = (
-        all(isinstance(value, str) for value in (metadata.source, metadata.digest))
-        and all(isinstance(value, int) and value is not True for value in (metadata.size, metadata.mtime_ns))
-        and all(isinstance(getattr(metadata, name), str | None) for name in _TEXTS)
-        and metadata.cached_at is not None
+        isinstance(metadata.source, str)
+        and isinstance(metadata.digest, str)
+        and type(metadata.size) is int
+        and type(metadata.mtime_ns) is int
+        and _is_text(metadata.etag)
+        and _is_text(metadata.verified_by)
+        and _is_text(metadata.version_id)
+        and _is_text(metadata.pin)
         # A time without a zone can't be compared with one that has it.
-        and all(time is None or time.tzinfo is not None for time in (metadata.cached_at, metadata.last_modified))
+        and metadata.cached_at is not None
+        and metadata.cached_at.tzinfo is not None
+        and (metadata.last_modified is None or metadata.last_modified.tzinfo is not None)
     )
     return metadata if is_whole else None
+
+
+def _is_text(value: str | None) -> bool:
+    return value is None or isinstance(value, str)

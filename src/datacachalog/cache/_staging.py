@@ -23,6 +23,8 @@ from . import _disk
 from ._failures import cache_failures
 from ._partials import Partial
 
+_NOTE_BYTES = 1024 * 1024  # what a kill may cost, against a line in the journal
+
 
 class StagedFile:
     """A file under construction."""
@@ -92,23 +94,57 @@ class StagedPart:
         with cache_failures(self._staged.path):
             await to_its_end(self._handle.writelines(chunks))
 
+    def write_here(self, piece: memoryview) -> None:
+        """Append the piece, in this worker thread; of the segment, only whole megabytes are noted at once.
+
+        Raises:
+            CacheFullError: no space, or no quota, left.
+        """
+        self._staged.is_written = True
+        with cache_failures(self._staged.path):
+            self._file.write_piece(piece)
+
 
 class _PartFile(FileIO):
     """A staged file, open for one part."""
 
     def __init__(
-        self, path: str, start: int, stop: int, update: Callable[[bytes, int], int], note: Callable[[Segment], None]
+        self,
+        path: str,
+        start: int,
+        stop: int,
+        update: Callable[[bytes | memoryview, int], int],
+        note: Callable[[Segment], None],
     ) -> None:
-        super().__init__(path, "r+b")
+        super().__init__(path, "r+b", opener=_disk.open_in_place)
         self.seek(start)
         self.segment = Segment(start, start, 0)
         self._end = stop
+        self._noted = start
         self._update = update
         self._note = note
 
     def writelines(self, chunks: Iterable[Any], /) -> None:
         """Write the bytes, then note in the journal that they are there."""
         chunks = list(chunks)
+        self._append(chunks)
+        self._note_segment()
+
+    def write_piece(self, piece: memoryview) -> None:
+        """Write the bytes, and note them in the journal as soon as that is worth it."""
+        self._append([piece])
+        if self.segment.stop - self._noted >= _NOTE_BYTES:
+            self._note_segment()
+
+    def close(self) -> None:
+        """Note what isn't noted yet, and close the file."""
+        try:
+            if not self.closed and self.segment.stop > self._noted:
+                self._note_segment()
+        finally:
+            super().close()
+
+    def _append(self, chunks: Sequence[bytes | memoryview]) -> None:
         stop = self.segment.stop + sum(map(len, chunks))
         if stop > self._end:
             raise ValueError(f"{stop - self._end} bytes more than the part has")
@@ -117,4 +153,7 @@ class _PartFile(FileIO):
         for chunk in chunks:
             crc = self._update(chunk, crc)
         self.segment = Segment(self.segment.start, stop, crc)
+
+    def _note_segment(self) -> None:
         self._note(self.segment)
+        self._noted = self.segment.stop

@@ -1,8 +1,8 @@
 """How does what is in an archive get beside it, so that a reader never sees half of it, or anything changed?
 
 ```
-@unpacked/<hash of the key>/<format>-<hash of the archive's bytes>/<name>           a file, or a directory of files
-                                                                  /.manifest.json   what was put there
+@unpacked/<hash of the archive's place>/<format>-<hash of its bytes>/<name>            a file, or a directory of files
+                                                                    /.manifest.json   what was put there
 .datacachalog/unpacking/<random>/                                                   under construction
 ```
 
@@ -11,7 +11,9 @@ Invariants, none of which depends on a lock:
 - A tree is published by renaming its directory to a name that was free: it is there whole or not at all, and is never
   changed afterwards. Another version, or the same one unpacked again, gets another name.
 - It counts only if what lies there is what the manifest says: nothing changed, missing or added, and no links.
-- What a fetch has given stays for an hour, even if another version has come since.
+- What a fetch has given stays for an hour, even if another version has come since, unless its archive is evicted.
+- For eviction a tree has no use, claim or lease of its own: those of its archive's place count. It is removed after the
+  archive, while that is still claimed: by then nobody can be given it.
 - Nothing is written or removed through a symbolic link inside the cache directory.
 """
 
@@ -24,7 +26,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
@@ -39,11 +41,10 @@ from .._models import CacheMetadata
 from .._threads import forks_held_back
 from ..ports import CacheEntry, CacheKey, Unpacked
 from . import _disk, _manifest
-from ._layout import STATE_DIRECTORY, unpacked_home
+from ._layout import STATE_DIRECTORY, UNPACKED, unpacked_home
 from ._manifest import Limits, Manifest
 from ._processes import Process, is_gone, this_process
 
-_TOP = "@unpacked"
 _WORK = f"{STATE_DIRECTORY}/unpacking"
 _OWNER = "owner"
 _TREE = "tree"
@@ -76,18 +77,22 @@ class UnpackedTrees:
     Args:
         cache_dir: the directory.
         make_directory: makes a directory of the cache, through no link, and gives its path.
+        note_change: is told how many bytes were added; below 0 if they were removed.
     """
 
-    def __init__(self, cache_dir: Path, make_directory: Callable[[str], str]) -> None:
+    def __init__(
+        self, cache_dir: Path, make_directory: Callable[[str], str], note_change: Callable[[int], None]
+    ) -> None:
         self._cache_dir = os.fspath(cache_dir)
         self._make_directory = make_directory
+        self._note_change = note_change
 
     # -- reading
 
     def find(self, entry: CacheEntry, archive_format: UnpackFormat) -> Unpacked | None:
         """Give what was unpacked of this very archive, if it is there as it was unpacked; note that it is in use."""
         wanted = _tree_name(entry.metadata, archive_format)
-        trees = self._trees(entry.key)
+        trees = self._trees(entry)
         for tree in trees:
             if _version(os.path.basename(tree)) != wanted:
                 continue
@@ -101,14 +106,14 @@ class UnpackedTrees:
                 prefix = f"{archive_format}-"
                 for other in trees:
                     if other != tree and os.path.basename(other).startswith(prefix) and _is_unused(other):
-                        _disk.remove_tree(other)
+                        self._note_change(-_remove(other))
                 return manifest.unpacked(tree)
         return None
 
     def all(self) -> list[Unpacked]:
         """Give whatever is unpacked, and has a manifest that can be read."""
-        homes = (os.path.basename(path) for path in self._directories(_TOP))
-        trees = (tree for home in homes for tree in self._directories(f"{_TOP}/{home}"))
+        homes = (os.path.basename(path) for path in self._directories(UNPACKED))
+        trees = (tree for home in homes for tree in self._directories(f"{UNPACKED}/{home}"))
         manifests = ((tree, _manifest.read(tree)) for tree in trees)
         return [manifest.unpacked(tree) for tree, manifest in manifests if manifest is not None]
 
@@ -182,13 +187,8 @@ class UnpackedTrees:
                     return None
                 return self._publish(tree, manifest, entry, archive_format)
 
-    def remove(self, key: CacheKey) -> None:
-        """Remove whatever was unpacked of an object's archives."""
-        if self._trees(key):
-            _disk.remove_tree(os.path.join(self._cache_dir, *unpacked_home(key).split("/")))
-
     def _publish(self, tree: str, manifest: Manifest, entry: CacheEntry, archive_format: UnpackFormat) -> Unpacked:
-        home = self._make_directory(unpacked_home(entry.key))
+        home = self._make_directory(unpacked_home(self._place(entry)))
         target = os.path.join(home, _tree_name(entry.metadata, archive_format))
         try:
             _disk.rename_directory(tree, target)
@@ -200,7 +200,9 @@ class UnpackedTrees:
                 return found
             target = f"{target}.{secrets.token_hex(4)}"  # what lies there was changed
             _disk.rename_directory(tree, target)
-        return manifest.unpacked(target)
+        unpacked = manifest.unpacked(target)
+        self._note_change(unpacked.size)
+        return unpacked
 
     @contextmanager
     def _work(self, key: CacheKey) -> Iterator[tuple[str, Callable[[int], None]]]:
@@ -228,24 +230,88 @@ class UnpackedTrees:
 
     # -- paths
 
-    def _trees(self, key: CacheKey) -> list[str]:
-        return self._directories(unpacked_home(key))
+    def _place(self, entry: CacheEntry) -> str:
+        return os.path.relpath(entry.path, self._cache_dir).replace(os.sep, "/")
+
+    def _trees(self, entry: CacheEntry) -> list[str]:
+        return self._directories(unpacked_home(self._place(entry)))
 
     def _works(self) -> Iterator[_Work]:
         return map(_read_work, self._directories(_WORK))
 
     def _directories(self, place: str) -> list[str]:
-        """Give the paths of the directories in one of the cache, in order; none if a link is on the way to it."""
-        path = self._cache_dir
-        for segment in place.split("/"):
-            path = os.path.join(path, segment)
-            if not _disk.is_directory(path):
-                return []
-        try:
-            inner = [os.path.join(path, name) for name in sorted(os.listdir(path))]
-        except OSError:
+        return _directories(self._cache_dir, place)
+
+
+def tree_bytes(root: str, place: str) -> int:
+    """How many bytes were unpacked of the archive at a place of a cache directory."""
+    return sum(_size(tree) for tree in _directories(root, unpacked_home(place)))
+
+
+def remove_trees(root: str, place: str, *, source: str | None = None) -> int:
+    """Remove what was unpacked of the archive at a place of a cache directory; returns how many bytes that were.
+
+    Args:
+        root: the cache directory.
+        place: the archive's.
+        source: only what is of the archive of this URI; None for whatever there is.
+    """
+    freed = 0
+    trees = _directories(root, unpacked_home(place))
+    for tree in trees:
+        manifest = None if source is None else _manifest.read(tree)
+        if manifest is None or manifest.source == source:
+            freed += _remove(tree)
+    if trees:
+        with suppress(OSError):  # another one is in it
+            os.rmdir(os.path.dirname(trees[0]))
+    return freed
+
+
+def remove_ownerless(root: str, homes: Collection[str], is_stopped: Callable[[], bool]) -> int:
+    """Remove what was unpacked of archives that are no longer there; returns how many bytes that were.
+
+    What was given to somebody within the last hour stays: its archive may be on its way.
+
+    Args:
+        root: the cache directory.
+        homes: the directories of the archives that are there, relative to the root and with `/`.
+        is_stopped: asked after each tree; True ends it.
+    """
+    freed = 0
+    for path in _directories(root, UNPACKED):
+        home = f"{UNPACKED}/{os.path.basename(path)}"
+        for tree in () if home in homes else _directories(root, home):
+            if _is_unused(tree):
+                freed += _remove(tree)
+            if is_stopped():
+                return freed
+    return freed
+
+
+def _remove(tree: str) -> int:
+    size = _size(tree)
+    _disk.remove_tree(tree)
+    return size
+
+
+def _size(tree: str) -> int:
+    manifest = _manifest.read(tree)
+    return 0 if manifest is None else sum(file.size for file in manifest.files)
+
+
+def _directories(root: str, place: str) -> list[str]:
+    """Give the paths of the directories in one of the cache, in order; none if a link is on the way to it."""
+    path = root
+    for segment in place.split("/"):
+        path = os.path.join(path, segment)
+        if not _disk.is_directory(path):
             return []
-        return [path for path in inner if _disk.is_directory(path)]
+    try:
+        inner = [os.path.join(path, name) for name in sorted(os.listdir(path))]
+    except OSError:
+        return []
+    return [path for path in inner if _disk.is_directory(path)]
 
 
 def has_decayed(entry: CacheEntry, is_stopped: Callable[[], bool]) -> bool:

@@ -8,7 +8,8 @@ import sys
 def main() -> None:
     """Run the command and end the process.
 
-    The exit code is 0 for success, 1 for an error, 2 for a wrong call or a missing extra, 130 after Ctrl-C.
+    The exit code is 0 for success, 1 for a failure, 2 for a wrong call, a wrong catalog or a missing extra, 3 if
+    something was found that isn't as it should be, 130 after Ctrl-C, and 141 if nobody reads the output any more.
     """
     try:
         import click as _  # noqa: F401  # only whether it is there

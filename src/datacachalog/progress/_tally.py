@@ -50,9 +50,10 @@ class ActiveFile:
         uri: the object.
         is_only_file: its dataset is this one file.
         owner: who fetches it, if this catalog only waits for it.
-        received_bytes: how much of it is here.
+        received_bytes: how much of it is here; of a push, how much the remote has acknowledged.
         size_bytes: of the whole file; None while an owner hasn't told.
         is_unpacking: it is here, and being unpacked.
+        is_push: it goes to the remote.
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class ActiveFile:
     received_bytes: int
     size_bytes: int | None
     is_unpacking: bool = False
+    is_push: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ class Progress:
         datasets_finished: of these, done.
         datasets_failed: of these, given up.
         files: how many files they are, as far as known; at least one for each dataset not yet resolved.
-        files_finished: of these, in the cache, whether they had to be downloaded or not.
+        files_finished: of these, in the cache, whether they had to be downloaded or not; of a push, at the remote.
         are_files_known: every dataset has said how many files it is.
         received_bytes: bytes of the files downloaded, and of those under way, that are here.
         total_bytes: size of the same files.
@@ -82,6 +84,7 @@ class Progress:
         seconds_left: None where it can't be told: not all sizes are known, or nothing arrives.
         retries: requests sent again, and downloads begun again with a new version.
         active: the most active large files, those that came first on top.
+        is_push: nothing but pushes.
     """
 
     datasets: int
@@ -97,6 +100,7 @@ class Progress:
     seconds_left: float | None
     retries: int
     active: tuple[ActiveFile, ...]
+    is_push: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,9 @@ class Summary:
         seconds: from the first call to the end of the last one.
         retries: requests sent again, and downloads begun again with a new version.
         is_cancelled: at least one of the calls was cut short.
+        files_uploaded: of the files, written to the remote.
+        bytes_uploaded: everything that the remote has acknowledged of them.
+        is_push: nothing but pushes.
     """
 
     dataset: str | None
@@ -128,6 +135,9 @@ class Summary:
     seconds: float
     retries: int
     is_cancelled: bool
+    files_uploaded: int = 0
+    bytes_uploaded: int = 0
+    is_push: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -145,6 +155,7 @@ class _File:
 @dataclass(slots=True, eq=False)
 class _Dataset:
     name: str
+    is_push: bool
     resolved_files: int | None = None
     started_files: int = 0
     finished_files: int = 0
@@ -162,6 +173,7 @@ class _Dataset:
 @dataclass(slots=True, eq=False)
 class _Operation:
     unnamed_datasets: int
+    is_push: bool
     datasets: dict[str, _Dataset] = field(default_factory=dict)
 
 
@@ -179,7 +191,9 @@ class Tally:
 
     def __init__(self) -> None:
         self._operations: dict[int, _Operation] = {}
+        self._operations_started = 0
         self._operations_finished = 0
+        self._pushes = 0
         self._operation_seconds = 0.0
         self._datasets = 0
         self._datasets_finished = 0
@@ -192,10 +206,12 @@ class Tally:
         self._files_downloaded = 0
         self._files_fresh = 0
         self._files_stale = 0
+        self._files_uploaded = 0
         self._received_bytes = 0
         self._total_bytes = 0
         self._arrived_bytes = 0
         self._bytes_downloaded = 0
+        self._bytes_uploaded = 0
         self._retries = 0
         self._is_cancelled = False
         self._samples: deque[tuple[float, int]] = deque()
@@ -247,7 +263,10 @@ class Tally:
                 assert_never(event)
 
     def _start(self, event: OperationStarted) -> None:
-        self._operations[event.operation] = _Operation(event.datasets)
+        is_push = event.kind == "push"
+        self._operations[event.operation] = _Operation(event.datasets, is_push)
+        self._operations_started += 1
+        self._pushes += is_push
         self._datasets += event.datasets
         self._datasets_unresolved += event.datasets
         self._files += event.datasets
@@ -261,10 +280,11 @@ class Tally:
         self._operations_finished += 1
         self._operation_seconds = event.seconds
         self._bytes_downloaded += event.bytes_downloaded
+        self._bytes_uploaded += event.bytes_uploaded
         self._is_cancelled = self._is_cancelled or event.is_cancelled
 
     def _dataset(self, operation: _Operation, name: str) -> _Dataset:
-        dataset = operation.datasets[name] = _Dataset(name)
+        dataset = operation.datasets[name] = _Dataset(name, operation.is_push)
         self._dataset_name = name
         if operation.unnamed_datasets:
             operation.unnamed_datasets -= 1
@@ -372,6 +392,9 @@ class Tally:
         if event.action == "downloaded":
             self._files_downloaded += 1
             kept_bytes = event.size_bytes
+        elif event.action == "uploaded":
+            self._files_uploaded += 1
+            kept_bytes = event.size_bytes
         else:
             # A transfer that was begun in vain no longer counts: its file is not one that is downloaded.
             self._files_stale += event.action == "stale"
@@ -379,7 +402,7 @@ class Tally:
             kept_bytes = 0
         self._total_bytes += kept_bytes
         self._received_bytes += kept_bytes - received_bytes
-        self._arrived_bytes += max(0, min(kept_bytes - received_bytes, event.bytes_downloaded))
+        self._arrived_bytes += max(0, min(kept_bytes - received_bytes, event.bytes_downloaded + event.bytes_uploaded))
 
     # -- how far it is ------------------------------------------------------------------------------------------------
 
@@ -402,7 +425,7 @@ class Tally:
             datasets_finished=self._datasets_finished,
             datasets_failed=self._datasets_failed,
             files=self._files,
-            files_finished=self._files_downloaded + self._files_fresh + self._files_stale,
+            files_finished=self._files_downloaded + self._files_uploaded + self._files_fresh + self._files_stale,
             are_files_known=self._datasets_unresolved == 0,
             received_bytes=self._received_bytes,
             total_bytes=self._total_bytes,
@@ -419,9 +442,11 @@ class Tally:
                     received_bytes=file.received_bytes,
                     size_bytes=file.size_bytes,
                     is_unpacking=file.is_unpacking,
+                    is_push=file.dataset.is_push,
                 )
                 for file in self._most_active(active_limit)
             ),
+            is_push=self._is_push,
         )
 
     def summary(self, seconds: float) -> Summary:
@@ -438,7 +463,14 @@ class Tally:
             seconds=self._operation_seconds if self._operations_finished == 1 else seconds,
             retries=self._retries,
             is_cancelled=self._is_cancelled,
+            files_uploaded=self._files_uploaded,
+            bytes_uploaded=self._bytes_uploaded,
+            is_push=self._is_push,
         )
+
+    @property
+    def _is_push(self) -> bool:
+        return self._pushes == self._operations_started > 0
 
     def _bytes_per_second(self) -> float | None:
         if len(self._samples) < 2:

@@ -67,7 +67,8 @@ def count_text(progress: Progress) -> str:
     if progress.files > progress.datasets:
         more = "" if progress.are_files_known else "+"
         return f"{progress.files_finished}/{progress.files}{more} files"
-    return f"{progress.datasets_finished}/{_plural(progress.datasets, 'dataset')}"
+    text = f"{progress.datasets_finished}/{_plural(progress.datasets, 'dataset')}"
+    return f"{text} pushed" if progress.is_push else text
 
 
 def rate_text(progress: Progress) -> str:
@@ -104,12 +105,17 @@ def line_text(progress: Progress) -> str:
 
 
 def file_text(file: ActiveFile) -> str:
-    """Name a file under way: by its dataset, by its own name where the dataset has more than one, and by its state."""
+    """Name a file under way: by its dataset, by its own name where that has more than one, by its owner, its way."""
     name = (
         file.dataset if file.is_only_file else f"{file.dataset}: {redact_uri(file.uri).rstrip('/').rpartition('/')[2]}"
     )
-    note = "unpacking" if file.is_unpacking else "" if file.owner is None else f"by {file.owner}"
-    return printable(f"{name} ({note})" if note else name)
+    if file.is_unpacking:
+        name = f"{name} (unpacking)"
+    elif file.owner is not None:
+        name = f"{name} (by {file.owner})"
+    elif file.is_push:
+        name = f"{name} (push)"
+    return printable(name)
 
 
 def fraction(progress: Progress) -> float:
@@ -129,15 +135,20 @@ def file_fraction(file: ActiveFile) -> float:
 def summary_text(summary: Summary) -> str:
     """Say what it came to, in one line."""
     took = seconds_text(summary.seconds)
-    received = bytes_text(summary.bytes_downloaded)
+    received, sent = bytes_text(summary.bytes_downloaded), bytes_text(summary.bytes_uploaded)
+    moved = [f"{_plural(summary.files_downloaded, 'file')}, {received}"] if summary.files_downloaded else []
+    moved += [f"{_plural(summary.files_uploaded, 'file')} pushed, {sent}"] if summary.files_uploaded else []
     if summary.is_cancelled:
-        finished = summary.files_downloaded + summary.files_fresh + summary.files_stale
-        head = f"cancelled after {took}: {_plural(finished, 'file')} finished, {received} received"
-    elif summary.files_downloaded:
-        rate = f" ({bytes_text(summary.bytes_downloaded / summary.seconds)}/s)" if summary.seconds > 0 else ""
-        head = f"{_plural(summary.files_downloaded, 'file')}, {received} in {took}{rate}"
+        finished = summary.files_downloaded + summary.files_fresh + summary.files_stale + summary.files_uploaded
+        amounts = [] if summary.is_push else [f"{received} received"]
+        amounts += [f"{sent} sent"] if summary.is_push or summary.bytes_uploaded else []
+        head = f"cancelled after {took}: {_plural(finished, 'file')} finished, {', '.join(amounts)}"
+    elif moved:
+        total_bytes = summary.bytes_downloaded + summary.bytes_uploaded
+        rate = f" ({bytes_text(total_bytes / summary.seconds)}/s)" if summary.seconds > 0 else ""
+        head = f"{', '.join(moved)} in {took}{rate}"
     else:
-        head = f"nothing downloaded in {took}"
+        head = f"nothing {'pushed' if summary.is_push else 'downloaded'} in {took}"
     parts = (
         head,
         f"{summary.files_fresh} up to date" if summary.files_fresh else "",

@@ -1,19 +1,24 @@
-"""How are files of a file system read as if they were objects? Their validator is size, modification time and inode.
+"""How are files of a file system read and written as if they were objects? Their validator is size, time and inode.
 
 That says whether a file was written or replaced without reading it. A file that is written while it is read is noticed
 by asking again at the end.
+
+A file is written under a name of its own beside its place, brought to the disk, and put in its place in one step. That
+nothing is there, or what is expected, is looked at right before that. The first is one step with it, on file systems
+that have links; between the second and the renaming another process may write.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import aiofiles
 import anyio
@@ -32,6 +37,7 @@ from .._models import FileMetadata
 from .._sources import local_path
 from .._threads import to_its_end
 from ..ports import (
+    Content,
     ListedObject,
     ListPage,
     NotModified,
@@ -39,11 +45,19 @@ from ..ports import (
     ReadOutcome,
     ReadRequest,
     ReadResponse,
+    Upload,
+    UploadedPart,
     VersionChanged,
     VersionChangedError,
+    WriteOutcome,
+    WriteRefused,
+    WriteRequest,
+    Written,
 )
 
 _CHUNK_BYTES = 1024 * 1024
+_UNFINISHED = ".datacachalog-push"  # what a file under construction is called by, and left out of listings
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _UNHOLDABLE = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ})
 
 
@@ -114,9 +128,67 @@ class FilesystemSession:
         with _failures(prefix):
             return ListPage(tuple(await anyio.to_thread.run_sync(_walk, path)), None)
 
+    async def write(self, request: WriteRequest, content: Content) -> WriteOutcome:
+        """Write a file: beside its place, then into it.
 
-async def _opened(path: str) -> Any:
-    return await aiofiles.open(path, "rb", buffering=0)
+        Raises:
+            AccessDeniedError: it may not be written.
+            InvalidSourceError: a directory, or no regular file.
+        """
+        upload = await self.begin_upload(request)
+        try:
+            await self.write_part(upload, 1, 0, content)
+            return await self.complete_upload(upload, request, (), content.crc)
+        finally:
+            await to_its_end(self.abort_upload(upload))  # what is in its place isn't there any more
+
+    async def begin_upload(self, request: WriteRequest) -> Upload:
+        """Make the file that is to be renamed, and the directories on the way to it."""
+        path = _path_of(request.uri, None)
+        with _failures(request.uri):
+            beside = await to_its_end(
+                anyio.to_thread.run_sync(_make_beside, path), undo=lambda made: anyio.to_thread.run_sync(_remove, made)
+            )
+        return Upload(request.uri, beside)
+
+    async def write_part(self, upload: Upload, number: int, start: int, content: Content) -> UploadedPart:
+        """Write bytes of the file under construction."""
+        with _failures(upload.uri):
+            file = await to_its_end(_opened(upload.upload_id, "r+b"), undo=lambda file: file.close())
+        try:
+            with _failures(upload.uri):
+                await file.seek(start)
+            async for chunk in content.chunks():
+                with _failures(upload.uri):
+                    await to_its_end(file.write(chunk))
+            with _failures(upload.uri):
+                await to_its_end(file.flush())
+        finally:
+            await to_its_end(file.close())
+        return UploadedPart(number, content.size, None, content.crc)
+
+    async def complete_upload(
+        self,
+        upload: Upload,
+        request: WriteRequest,
+        parts: Sequence[UploadedPart],  # noqa: ARG002  # they are where they belong already
+        crc: str,  # noqa: ARG002  # nobody would compare it
+    ) -> WriteOutcome:
+        """Put the file in its place."""
+        path = _path_of(request.uri, None)
+        with _failures(request.uri):
+            return await to_its_end(anyio.to_thread.run_sync(_put_in_place, upload.upload_id, path, request))
+
+    async def abort_upload(self, upload: Upload) -> None:
+        """Remove the file under construction."""
+        with _failures(upload.uri):
+            await anyio.to_thread.run_sync(_remove, upload.upload_id)
+
+
+async def _opened(path: str, mode: Literal["rb", "r+b"] = "rb") -> Any:
+    if mode == "rb":
+        return await aiofiles.open(path, mode, buffering=0)
+    return await aiofiles.open(path, mode)  # buffered: an unbuffered file may write less than it is given
 
 
 def _path_of(uri: str, version_id: str | None) -> str:
@@ -168,7 +240,7 @@ def _walk(prefix: str) -> Iterator[ListedObject] | list[ListedObject]:
         subdirectories[:] = [d for d in subdirectories if _may_hold(f"{here}{d}/", prefix)]
         for name in names:
             path = here + name
-            if path.startswith(prefix):
+            if path.startswith(prefix) and not name.endswith(_UNFINISHED):
                 try:
                     status = os.stat(path)
                 except FileNotFoundError:  # a dangling link, or gone since
@@ -186,6 +258,63 @@ def _may_hold(directory: str, prefix: str) -> bool:
 def _raise_unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
+
+
+def _make_beside(path: str) -> str:
+    """Make an empty file in the directory of a file, which a link to it leads to."""
+    directory = os.path.dirname(os.path.realpath(path))
+    os.makedirs(directory, exist_ok=True)
+    beside = os.path.join(directory, f".{secrets.token_hex(8)}{_UNFINISHED}")
+    os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return beside
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _put_in_place(beside: str, path: str, request: WriteRequest) -> WriteOutcome:
+    """Bring a file to the disk, and rename it if what is in its place is what is demanded."""
+    real_path = os.path.realpath(path)
+    with open(beside, "rb+", buffering=0) as file:
+        os.fsync(file.fileno())
+    try:
+        found = os.stat(real_path)
+    except FileNotFoundError:
+        found = None
+    etag = None if found is None else _metadata(request.uri, found).etag
+    if (request.must_be_new and found is not None) or (request.if_match not in (None, etag)):
+        return WriteRefused()
+    if found is not None:
+        os.chmod(beside, stat.S_IMODE(found.st_mode))
+    written = _metadata(request.uri, os.stat(beside))  # neither a link nor a renaming changes what it is made of
+    if request.must_be_new:
+        try:
+            os.link(beside, real_path)  # unlike a renaming, it doesn't replace what has come there meanwhile
+            os.unlink(beside)
+        except FileExistsError:
+            return WriteRefused()
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            os.replace(beside, real_path)
+    else:
+        os.replace(beside, real_path)
+    _flush_directory(os.path.dirname(real_path))
+    return Written(written)
+
+
+def _flush_directory(path: str) -> None:
+    if os.name == "nt":  # its directories can't be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # a file system that has no such thing
+        pass
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from .._config import CatalogConfig
-from .._errors import ConfigurationError, InvalidSourceError
+from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError, redact_uri
 from .._models import FileMetadata
 from .._sources import SCHEME
-from ..ports import ListPage, ReadOutcome, ReadRequest, StoragePort, StorageSession
+from ..ports import (
+    Content,
+    ListPage,
+    ReadOutcome,
+    ReadRequest,
+    SeekableListing,
+    StoragePort,
+    StorageSession,
+    ThreadedReads,
+    ThreadedSession,
+    Upload,
+    UploadedPart,
+    VersionedSession,
+    VersionPage,
+    WritableSession,
+    WriteOutcome,
+    WriteRequest,
+)
 from ._filesystem import FilesystemStorage
 from ._s3 import S3Storage
 
@@ -69,9 +86,63 @@ class RouterSession:
         """Ask the storage of the scheme for a listing."""
         return await self._of(prefix).list_page(prefix, token=token)
 
+    async def threaded(self, uri: str) -> ThreadedReads | None:
+        """Ask the storage of the scheme for what reads objects in worker threads."""
+        session = self._of(uri)
+        return await session.threaded(uri) if isinstance(session, ThreadedSession) else None
+
+    def is_seekable(self, root: str) -> bool:
+        """Whether the storage of the scheme can begin a listing behind any key."""
+        session = self._sessions.get(_scheme_of(root))
+        return session is not None and isinstance(session, SeekableListing) and session.is_seekable(root)
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """Ask the storage of the scheme for a listing that begins behind a key; only where `is_seekable`."""
+        session = self._of(prefix)
+        assert isinstance(session, SeekableListing)  # noqa: S101  # what `is_seekable` has said
+        return await session.list_after(prefix, start_after, limit)
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """Ask the storage of the scheme for a listing of versions.
+
+        Raises:
+            VersioningNotSupportedError: it keeps none.
+        """
+        session = self._of(prefix)
+        if not isinstance(session, VersionedSession):
+            raise VersioningNotSupportedError(prefix, "the storage of this scheme keeps no versions")
+        return await session.version_page(prefix, after=after, token=token)
+
+    async def write(self, request: WriteRequest, content: Content) -> WriteOutcome:
+        """Have the storage of the scheme write an object."""
+        return await self._writer(request.uri).write(request, content)
+
+    async def begin_upload(self, request: WriteRequest) -> Upload:
+        """Have the storage of the scheme begin an upload in parts."""
+        return await self._writer(request.uri).begin_upload(request)
+
+    async def write_part(self, upload: Upload, number: int, start: int, content: Content) -> UploadedPart:
+        """Have the storage of the scheme write a part."""
+        return await self._writer(upload.uri).write_part(upload, number, start, content)
+
+    async def complete_upload(
+        self, upload: Upload, request: WriteRequest, parts: Sequence[UploadedPart], crc: str
+    ) -> WriteOutcome:
+        """Have the storage of the scheme complete an upload."""
+        return await self._writer(upload.uri).complete_upload(upload, request, parts, crc)
+
+    async def abort_upload(self, upload: Upload) -> None:
+        """Have the storage of the scheme drop an upload."""
+        await self._writer(upload.uri).abort_upload(upload)
+
+    def _writer(self, uri: str) -> WritableSession:
+        session = self._of(uri)
+        if not isinstance(session, WritableSession):
+            raise ConfigurationError(f"{redact_uri(uri)} can't be written: its storage can only be read")
+        return session
+
     def _of(self, uri: str) -> StorageSession:
-        scheme, separator, _ = uri.partition("://")
-        scheme = scheme.lower() if separator else "file"
+        scheme = _scheme_of(uri)
         session = self._sessions.get(scheme)
         if session is None:
             has = ", ".join(f"{name}://" for name in self._sessions)
@@ -82,3 +153,8 @@ class RouterSession:
                 f" pass storage=RouterStorage({{{scheme!r}: …}}) to add one",
             )
         return session
+
+
+def _scheme_of(uri: str) -> str:
+    scheme, separator, _ = uri.partition("://")
+    return scheme.lower() if separator else "file"

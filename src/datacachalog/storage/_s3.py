@@ -1,37 +1,51 @@
-"""How are objects read from S3, and from what speaks like it? Through aiobotocore, one request a call.
+"""How are objects read from S3, and from what speaks like it? One request a call, the short way where there is one.
 
-The client is made at the first request, in a worker thread: importing botocore and reading its models takes up to a
-second, and nothing may stop the event loop that long. botocore's own retries are off: the pipeline retries, in one
-place and for every storage, and counts what it sends.
+What finds out where a bucket is, and with whose credentials, is aiobotocore's client. It is made when it is first
+needed, in a worker thread: importing botocore and reading its models takes up to a second, and nothing may stop the
+event loop that long. Where it isn't needed (`_s3_settings`) it is not made at all. botocore's own retries are off: the
+pipeline retries, in one place and for every storage, and counts what it sends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, TypeVar
 
 import anyio
+import anyio.to_thread
 
 from .._config import CatalogConfig
 from .._digests import parse_digest
-from .._errors import ConfigurationError, InvalidSourceError
-from .._models import FileMetadata, normalize_etag
+from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError
+from .._models import NULL_VERSION, FileMetadata, normalize_etag
 from .._threads import forks_held_back, in_daemon_thread
 from ..ports import (
-    ListedObject,
     ListPage,
     NotModified,
     RangeNotSatisfiable,
     ReadOutcome,
     ReadRequest,
     ReadResponse,
+    ThreadedAnswer,
     VersionChanged,
+    VersionPage,
 )
-from ._s3_failures import error_of_answer, s3_failures
+from ._bulk import BulkAnswer
+from ._connections import Answer
+from ._s3_credentials import has_expired
+from ._s3_failures import cause_of, error_of_answer, s3_failures, text_of
+from ._s3_listing import parse_list_page
+from ._s3_settings import certain_settings
+from ._s3_versions import ORDER_NOTES, markers, note_order, version_page
+from ._s3_wire import ThreadedWire, Wire, answer_fields, error_fields, error_fields_here
+from ._s3_writing import S3Writing
 
 _CHECKSUM_FIELDS = {
     "ChecksumCRC64NVME": "crc64nvme",
@@ -46,12 +60,21 @@ _HEADER_OF_ARGUMENT = {
     "IfNoneMatch": "if-none-match",
     "RequestPayer": "x-amz-request-payer",
 }
+_LISTING_BODY = "datacachalog listing"
+_INLINE_LISTING_BYTES = 64 * 1024  # a millisecond's work, which takes less time than handing it to a thread
+_KEY_OF_THE_CUSTOMER = frozenset({"SSECustomerAlgorithm", "SSECustomerKey"})
+_ENCRYPTION_OF_NEW_OBJECTS = frozenset(
+    {"ServerSideEncryption", "SSEKMSKeyId", "SSEKMSEncryptionContext", "BucketKeyEnabled"}
+)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_LONG_BYTES = 1024 * 1024  # a thread of its own costs as much as a tenth of that on the event loop
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
     304: NotModified(),
     412: VersionChanged(),
     416: RangeNotSatisfiable(),
 }
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +92,9 @@ class S3Storage:
         session: an `aiobotocore.session.AioSession` to take credentials and configuration from; not with `profile`.
         requester_pays: accept the costs of reading a requester-pays bucket.
         server_side_encryption: S3's own argument names and values for encrypted objects. Reading needs some only for
-            keys that the customer keeps: `{"SSECustomerAlgorithm": "AES256", "SSECustomerKey": …}`.
+            keys that the customer keeps: `{"SSECustomerAlgorithm": "AES256", "SSECustomerKey": …}`. What is pushed is
+            encrypted with that key, or as the others say: `{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": …}`
+            (also `SSEKMSEncryptionContext`, `BucketKeyEnabled`). None means as the bucket says.
         addressing_style: `"path"` (`host/bucket/key`), `"virtual"` (`bucket.host/key`) or `"auto"`.
 
     Raises:
@@ -82,7 +107,7 @@ class S3Storage:
     anonymous: bool = field(default=False, kw_only=True)
     session: Any = field(default=None, kw_only=True, repr=False)
     requester_pays: bool = field(default=False, kw_only=True)
-    server_side_encryption: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False)
+    server_side_encryption: Mapping[str, Any] | None = field(default=None, kw_only=True, repr=False)
     addressing_style: Literal["auto", "path", "virtual"] = field(default="auto", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -94,29 +119,40 @@ class S3Storage:
             raise ConfigurationError("endpoint_url takes no user and password: S3 knows access keys only")
         if self.addressing_style not in ("auto", "path", "virtual"):
             raise ConfigurationError(f"addressing_style is 'auto', 'path' or 'virtual': got {self.addressing_style!r}")
-        unknown = set(self.server_side_encryption or {}) - {"SSECustomerAlgorithm", "SSECustomerKey"}
+        unknown = set(self.server_side_encryption or {}) - _KEY_OF_THE_CUSTOMER - _ENCRYPTION_OF_NEW_OBJECTS
         if unknown:
-            raise ConfigurationError(
-                f"server_side_encryption takes SSECustomerAlgorithm and SSECustomerKey: got {min(unknown)!r}"
-            )
+            known = ", ".join(sorted(_KEY_OF_THE_CUSTOMER | _ENCRYPTION_OF_NEW_OBJECTS))
+            raise ConfigurationError(f"server_side_encryption takes {known}: got {min(unknown)!r}")
+
+    @property
+    def key_of_the_customer(self) -> Mapping[str, Any]:
+        """What is sent with every request for an object that is encrypted with the customer's key."""
+        settings = self.server_side_encryption or {}
+        return {name: value for name, value in settings.items() if name in _KEY_OF_THE_CUSTOMER}
 
     @asynccontextmanager
     async def connect(self, config: CatalogConfig) -> AsyncIterator[S3Session]:
         """Open a way to the store; nothing is sent, nor botocore imported, before the first request."""
-        async with AsyncExitStack() as stack:
-            yield S3Session(self, config, stack)
+        wire = Wire(config)
+        try:
+            async with AsyncExitStack() as stack:
+                yield S3Session(self, config, stack, wire)
+        finally:
+            wire.close()
 
 
-class S3Session:
+class S3Session(S3Writing):
     """An open way to S3, on one event loop; its client is made at the first request."""
 
-    def __init__(self, storage: S3Storage, config: CatalogConfig, stack: AsyncExitStack) -> None:
+    def __init__(self, storage: S3Storage, config: CatalogConfig, stack: AsyncExitStack, wire: Wire) -> None:
         self._storage = storage
         self._config = config
         self._stack = stack
+        self._wire = wire
         self._lock = anyio.Lock()
         self._client: Any = None
-        self._wire: Any = None
+        self._credentials: Any = None
+        self._is_begun = False
 
     async def head(self, uri: str, *, version_id: str | None = None) -> FileMetadata:
         """Ask what the object is (HeadObject), with the checksum that S3 has stored for it.
@@ -126,16 +162,24 @@ class S3Session:
             InvalidSourceError: not an S3 URI.
         """
         arguments = self._arguments(uri, version_id)
-        client = await self._connected(uri)
-        with s3_failures(uri):
+
+        async def ask() -> FileMetadata:
             sent = await self._send("HEAD", arguments)
             if sent is None:
-                answer = await client.head_object(**arguments, ChecksumMode="ENABLED")
-            elif sent.status == 200:
-                answer = sent.fields
-            else:
-                raise error_of_answer(uri, sent.fields)
-            return _metadata(answer, size=answer["ContentLength"], is_whole=True)
+                client = await self._connected(uri)
+                self._wire.watch(arguments["Bucket"], arguments["Key"])
+                answer = await self._signed(lambda: client.head_object(**arguments, ChecksumMode="ENABLED"))
+                return _metadata(answer, size=answer["ContentLength"], is_whole=True)
+            try:
+                if sent.head.status != 200:
+                    raise error_of_answer(uri, await error_fields(sent), version_id)
+                fields = _fields(sent.head.headers)
+                return _metadata(fields, size=fields["ContentLength"], is_whole=True)
+            finally:
+                sent.close()
+
+        with s3_failures(uri, version_id):
+            return await self._signed(ask)
 
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
@@ -145,43 +189,63 @@ class S3Session:
             StorageError: or below: no such object, no permission, no answer; from the chunks too.
             InvalidSourceError: not an S3 URI.
         """
-        arguments = self._arguments(request.uri, request.version_id)
-        if request.stop is not None or request.start > 0:
-            last = "" if request.stop is None else request.stop - 1
-            arguments["Range"] = f"bytes={request.start}-{last}"
-        if request.if_match is not None:
-            arguments["IfMatch"] = f'"{request.if_match}"'
-        if request.if_none_match is not None:
-            arguments["IfNoneMatch"] = f'"{request.if_none_match}"'
-        client = await self._connected(request.uri)
-        import botocore.exceptions  # loaded by now
+        arguments = self.read_arguments(request)
+        is_long = request.stop is not None and request.start > 0 and request.stop - request.start > _LONG_BYTES
 
-        outcome: ReadOutcome | None = None
+        async def ask() -> tuple[ReadOutcome, Any]:
+            sent = await self._send("GET", arguments, is_long=is_long)
+            if sent is None:
+                return await self._ask_client(request, arguments)
+            try:
+                return await _outcome(request, sent), sent
+            except BaseException:
+                sent.close()
+                raise
+
         body: Any = None
         try:
-            with s3_failures(request.uri):
-                sent = await self._send("GET", arguments)
-                if sent is not None:
-                    body = sent.response
-                    outcome = _OUTCOME_OF_STATUS.get(sent.status)
-                    if sent.status in (200, 206):
-                        outcome = _response(request, sent.fields, body)
-                    elif outcome is None:
-                        raise error_of_answer(request.uri, sent.fields)
-                else:
-                    try:
-                        answer = await client.get_object(**arguments, ChecksumMode="ENABLED")
-                    except botocore.exceptions.ClientError as error:
-                        outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
-                        if outcome is None:
-                            raise
-                    else:
-                        body = answer["Body"].raw_stream
-                        outcome = _response(request, answer, body)
+            with s3_failures(request.uri, request.version_id):
+                outcome, body = await self._signed(ask)
             yield outcome
         finally:
             if body is not None:
-                body.close()  # gives a connection back to the pool only if everything was read
+                body.close()  # keeps the connection only if everything was read
+
+    async def threaded(self, uri: str) -> S3ThreadedReads | None:
+        """Give what reads objects of this bucket in worker threads; None if only the client can.
+
+        Raises:
+            StorageUnreachableError: no connection.
+            CredentialsError: none to be had.
+        """
+        bucket, _ = split_s3_uri(uri)
+        if self._storage.key_of_the_customer:
+            return None
+        with s3_failures(uri):
+            if not self._is_begun:
+                await self._begin()
+            wire = await self._wire.threaded(bucket)
+        return None if wire is None else S3ThreadedReads(self, self._wire, wire)
+
+    async def _ask_client(self, request: ReadRequest, arguments: Mapping[str, Any]) -> tuple[ReadOutcome, Any]:
+        """Ask the general way; gives the body to be closed too."""
+        client = await self._connected(request.uri)
+        import botocore.exceptions  # loaded by now
+
+        self._wire.watch(arguments["Bucket"], arguments["Key"])
+        try:
+            answer = await self._signed(lambda: client.get_object(**arguments, ChecksumMode="ENABLED"))
+        except botocore.exceptions.ClientError as error:
+            outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
+            if outcome is None:
+                raise
+            return outcome, None
+        body = answer["Body"].raw_stream
+        try:
+            return _response(answer, _chunks(request.uri, body.content.readany)), body
+        except BaseException:
+            body.close()
+            raise
 
     async def list_page(self, prefix: str, *, token: str | None = None) -> ListPage:
         """List up to 1000 objects (ListObjectsV2).
@@ -190,43 +254,136 @@ class S3Session:
             StorageError: or below: no such bucket, no permission, no answer.
             InvalidSourceError: not an S3 URI.
         """
+        return await self._list(prefix, {} if token is None else {"ContinuationToken": token})
+
+    def is_seekable(self, root: str) -> bool:
+        """Whether a listing can begin behind any key, in their order; so it is but for directory buckets.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html, StartAfter.
+        """
+        return root.startswith("s3://") and not root.endswith("--x-s3/")
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """List up to 1000 objects that come after a key (ListObjectsV2 with StartAfter).
+
+        Raises:
+            StorageError: or below: no such bucket, no permission, no answer.
+            InvalidSourceError: not an S3 URI.
+        """
+        return await self._list(prefix, {"StartAfter": split_s3_uri(start_after)[1], "MaxKeys": limit})
+
+    async def _list(self, prefix: str, arguments: Mapping[str, Any]) -> ListPage:
         bucket, key_prefix = split_s3_uri(prefix)
-        arguments: dict[str, Any] = {"Bucket": bucket, "Prefix": key_prefix}
-        if token is not None:
-            arguments["ContinuationToken"] = token
+        arguments = {"Bucket": bucket, "Prefix": key_prefix, "EncodingType": "url", **arguments}
         if self._storage.requester_pays:
             arguments["RequestPayer"] = "requester"
         client = await self._connected(prefix)
         with s3_failures(prefix):
-            answer = await client.list_objects_v2(**arguments)
-            objects = tuple(
-                ListedObject(
-                    f"s3://{bucket}/{found['Key']}",
-                    FileMetadata(normalize_etag(found.get("ETag")), found.get("LastModified"), found["Size"]),
-                )
-                for found in answer.get("Contents", ())
-            )
-        return ListPage(objects, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
+            answer = await self._signed(lambda: client.list_objects_v2(**arguments))
+            body = answer[_LISTING_BODY]
+            if len(body) <= _INLINE_LISTING_BYTES:
+                return parse_list_page(body, f"s3://{bucket}/")
+            return await anyio.to_thread.run_sync(parse_list_page, body, f"s3://{bucket}/", abandon_on_cancel=True)
+
+    def read_arguments(self, request: ReadRequest) -> dict[str, Any]:
+        """Give the arguments of a GetObject."""
+        arguments = self._arguments(request.uri, request.version_id)
+        if request.stop is not None or request.start > 0:
+            last = "" if request.stop is None else request.stop - 1
+            arguments["Range"] = f"bytes={request.start}-{last}"
+        if request.if_match is not None:
+            arguments["IfMatch"] = f'"{request.if_match}"'
+        if request.if_none_match is not None:
+            arguments["IfNoneMatch"] = f'"{request.if_none_match}"'
+        return arguments
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """List up to 1000 versions and delete markers (ListObjectVersions).
+
+        In a bucket that never kept versions, each object has one, `"null"`.
+
+        Raises:
+            VersioningNotSupportedError: the store doesn't know this request.
+            StorageError: or below: no such bucket, no permission (`s3:ListBucketVersions`), no answer.
+            InvalidSourceError: not an S3 URI.
+        """
+        bucket, key_prefix = split_s3_uri(prefix)
+        after_key = None if after is None else split_s3_uri(after)[1]
+        arguments = {"Bucket": bucket, "Prefix": key_prefix, **markers(after_key, token)}
+        if self._storage.requester_pays:
+            arguments["RequestPayer"] = "requester"
+        client = await self._connected(prefix)
+        import botocore.exceptions  # loaded by now
+
+        with s3_failures(prefix):
+            try:
+                answer = await self._signed(lambda: client.list_object_versions(**arguments))
+            except botocore.exceptions.ClientError as error:
+                code = error.response.get("Error", {}).get("Code")
+                if code in ("NotImplemented", "MethodNotAllowed"):
+                    raise VersioningNotSupportedError(prefix, f"the store can't list versions: {code}") from error
+                raise
+            return version_page(bucket, answer)
 
     def _arguments(self, uri: str, version_id: str | None) -> dict[str, Any]:
         bucket, key = split_s3_uri(uri)
         if not key:
             raise InvalidSourceError(uri, "it names a bucket and no key; end it with '/' to mean all its files")
-        arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, **(self._storage.server_side_encryption or {})}
+        arguments: dict[str, Any] = {"Bucket": bucket, "Key": key, **self._storage.key_of_the_customer}
         if version_id is not None:
             arguments["VersionId"] = version_id
         if self._storage.requester_pays:
             arguments["RequestPayer"] = "requester"
         return arguments
 
-    async def _send(self, method: str, arguments: Mapping[str, Any]) -> Any:
-        """Send a request the short way (`_s3_wire`); None if it is for the client to send."""
-        self._wire.watch(arguments["Bucket"], arguments["Key"])
-        if self._storage.server_side_encryption:
+    def _metadata(self, answer: Mapping[str, Any], size: int) -> FileMetadata:
+        return _metadata(answer, size=size, is_whole=True)
+
+    async def _send(
+        self, method: str, arguments: Mapping[str, Any], *, is_long: bool = False
+    ) -> Answer | BulkAnswer | None:
+        """Send a request the short way; None if it is for the client to send."""
+        if self._storage.key_of_the_customer:
             return None
-        headers = {"x-amz-checksum-mode": "ENABLED"}
-        headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
-        return await self._wire.send(method, arguments["Bucket"], arguments["Key"], arguments.get("VersionId"), headers)
+        if not self._is_begun:
+            await self._begin()
+        query, headers = _query_and_headers(arguments)
+        sent = await self._wire.send(method, arguments["Bucket"], arguments["Key"], query, headers, is_long=is_long)
+        if sent is not None and sent.head.status == 403:
+            try:
+                refusal = await error_fields(sent)
+            finally:
+                sent.close()
+            if self._client is not None:
+                from botocore.exceptions import ClientError  # `_signed` may come to other credentials
+
+                raise ClientError(refusal, f"{method.title()}Object")
+            if not has_expired(refusal):
+                uri = f"s3://{arguments['Bucket']}/{arguments['Key']}"
+                raise error_of_answer(uri, refusal, arguments.get("VersionId"))
+            return None  # so may the client
+        return sent
+
+    async def _signed(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Ask the client, and once more with other credentials where these have expired (`_s3_credentials`)."""
+        return await (ask() if self._credentials is None else self._credentials.signed(ask))
+
+    async def _begin(self) -> None:
+        """See whether the settings leave anything for the client to find out."""
+        storage = self._storage
+        if storage.profile is None and storage.session is None:
+            settings = await anyio.to_thread.run_sync(
+                lambda: certain_settings(
+                    endpoint_url=storage.endpoint_url,
+                    region=storage.region,
+                    is_anonymous=storage.anonymous,
+                    addressing_style=storage.addressing_style,
+                    environment=os.environ,
+                )
+            )
+            if settings is not None and not self._is_begun:
+                self._wire.take_settings(settings)
+        self._is_begun = True
 
     async def _connected(self, uri: str) -> Any:
         if self._client is None:
@@ -234,8 +391,10 @@ class S3Session:
                 if self._client is None:
                     # Left to itself when cancelled: credentials may be looked for where nobody answers.
                     # The client holds no connection before its first request, so nothing leaks.
-                    client, self._wire = await in_daemon_thread(lambda: self._make_client(uri))
+                    client, *findings = await in_daemon_thread(lambda: self._make_client(uri))
                     self._stack.push_async_exit(client)
+                    self._credentials = findings[0]
+                    self._wire.take_client(client, *findings)
                     self._client = client
         return self._client
 
@@ -252,13 +411,14 @@ class S3Session:
                 from aiobotocore.config import AioConfig
                 from aiobotocore.httpsession import AIOHTTPSession
                 from aiobotocore.session import AioSession
+                from botocore.utils import get_environ_proxies
 
-                from ._s3_wire import Wire
+                from ._s3_credentials import SessionCredentials, found_anew
 
             http_sessions: list[Any] = []
 
             class HttpSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
-                """The client's own HTTP session, which the short way is to send through too."""
+                """The client's own HTTP session, which bodies are to be sent through too."""
 
                 def __init__(self, *args: Any, **kwargs: Any) -> None:
                     super().__init__(*args, **kwargs)
@@ -284,8 +444,22 @@ class S3Session:
                     "s3", region_name=storage.region, endpoint_url=storage.endpoint_url, config=settings
                 )
                 client = await context.__aenter__()
-                credentials = None if storage.anonymous else await session.get_credentials()
-                return client, Wire(client, http_sessions[-1], credentials)
+                found = None if storage.anonymous else await session.get_credentials()
+                credentials = None if found is None else SessionCredentials(found, find)
+                if credentials is not None:
+                    client.meta.events.register("before-sign.s3", credentials.sign_with_these)
+                own, ca_bundle = client.meta.config, session.get_config_variable("ca_bundle")
+
+                def proxies_of(url: str) -> object:
+                    # A certificate of the client's own is another thing that only the client presents.
+                    return own.client_cert or (get_environ_proxies(url) if own.proxies is None else own.proxies)
+
+                return client, credentials, ca_bundle, proxies_of, http_sessions[-1]
+
+            async def find() -> Any:
+                if storage.session is not None:
+                    return await found_anew(storage.session)
+                return await AioSession(profile=storage.profile).get_credentials()
 
             async def make_if_credentials_are_near() -> Any:
                 if not storage.anonymous and await session.get_credentials() is None:
@@ -294,11 +468,65 @@ class S3Session:
 
             try:
                 # Only credentials that come over the network make this wait; only then it takes an event loop.
-                client, wire = _run_without_waiting(make_if_credentials_are_near()) or asyncio.run(make())
+                client, *findings = _run_without_waiting(make_if_credentials_are_near()) or asyncio.run(make())
             except ValueError as error:  # "Invalid endpoint: …"
-                raise ConfigurationError(str(error)) from error
+                raise ConfigurationError(text_of(error)) from cause_of(error)
             client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
-            return client, wire
+            client.meta.events.register_first("before-parse.s3.ListObjectsV2", _keep_listing_as_it_came)
+            client.meta.events.register(ORDER_NOTES, note_order)
+            return client, *findings
+
+
+class S3ThreadedReads:
+    """Reads objects of one bucket in worker threads."""
+
+    def __init__(self, session: S3Session, wire: Wire, threaded: ThreadedWire) -> None:
+        self._session = session
+        self._wire = wire
+        self._threaded = threaded
+
+    def ask(self, request: ReadRequest) -> ThreadedAnswer | None:
+        """Ask for bytes (GetObject), in this thread; None if only the client can deal with the answer.
+
+        Raises:
+            StorageError: or below: no such object, no permission, no answer.
+            InvalidSourceError: not an S3 URI.
+        """
+        arguments = self._session.read_arguments(request)
+        query, headers = _query_and_headers(arguments)
+        with s3_failures(request.uri):
+            answer = self._threaded.get(arguments["Key"], query, headers)
+            if answer is None:
+                self._wire.forget(arguments["Bucket"])
+                return None
+            try:
+                outcome = _OUTCOME_OF_STATUS.get(answer.head.status)
+                if outcome is None and answer.head.status not in (200, 206):
+                    refusal = error_fields_here(answer)
+                    if not has_expired(refusal):
+                        raise error_of_answer(request.uri, refusal, request.version_id)
+                    answer.close()
+                    return None  # the client may come to other credentials
+                outcome = outcome or _outcome_of_bytes(request, answer)
+            except BaseException:
+                answer.close()
+                raise
+
+        def take(sink: Callable[[memoryview], None]) -> None:
+            with s3_failures(request.uri):
+                answer.take(sink)
+
+        return ThreadedAnswer(outcome, take, answer.close, answer.wait_seconds)
+
+    def interrupt(self) -> None:
+        """End what threads are asking for."""
+        self._threaded.interrupt()
+
+
+def _query_and_headers(arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    headers = {"x-amz-checksum-mode": "ENABLED"}
+    headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
+    return ({"versionId": arguments["VersionId"]} if "VersionId" in arguments else {}), headers
 
 
 def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -322,6 +550,13 @@ def _ask_for_the_region_once(params: Mapping[str, Any], **_: Any) -> None:
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
+def _keep_listing_as_it_came(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Take a listing away from botocore's parser, which would take ten times as long as ours."""
+    if response_dict["status_code"] == 200:
+        customized_response_dict[_LISTING_BODY] = response_dict["body"]
+        response_dict["body"] = b""
+
+
 def split_s3_uri(uri: str) -> tuple[str, str]:
     """Split `s3://bucket/key` into bucket and key; the key is taken as it stands, without unquoting.
 
@@ -335,7 +570,39 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _response(request: ReadRequest, answer: Mapping[str, Any], body: Any) -> ReadResponse:
+async def _outcome(request: ReadRequest, sent: Answer | BulkAnswer) -> ReadOutcome:
+    """Say what an answer means.
+
+    Raises:
+        DatacachalogError: a refusal.
+        ValueError: it can't be understood.
+    """
+    head = sent.head
+    if head.status not in (200, 206):
+        outcome = _OUTCOME_OF_STATUS.get(head.status)
+        if outcome is None:
+            raise error_of_answer(request.uri, await error_fields(sent), request.version_id)
+        return outcome
+    return _outcome_of_bytes(request, sent)
+
+
+def _outcome_of_bytes(request: ReadRequest, sent: Answer | BulkAnswer) -> ReadResponse:
+    fields = _fields(sent.head.headers)
+    if isinstance(sent, Answer):
+        return _response(fields, _chunks(request.uri, sent.read))
+
+    async def pump(sink: Callable[[memoryview], None]) -> None:
+        with s3_failures(request.uri):
+            await sent.pump(sink)
+
+    return _response(fields, _pumped(request.uri, sent), pump)
+
+
+def _response(
+    answer: Mapping[str, Any],
+    chunks: AsyncIterator[bytes],
+    pump: Callable[[Callable[[memoryview], None]], Awaitable[None]] | None = None,
+) -> ReadResponse:
     content_range = answer.get("ContentRange")
     if content_range is None:
         start, stop, size = 0, answer["ContentLength"], answer["ContentLength"]
@@ -345,18 +612,49 @@ def _response(request: ReadRequest, answer: Mapping[str, Any], body: Any) -> Rea
         raise ValueError(f"Content-Range {content_range!r} can't be read (RFC 9110, section 14.4)")
     metadata = _metadata(answer, size=size, is_whole=stop - start == size)
     is_pinnable = not (answer.get("ETag") or "").startswith("W/")
-    return ReadResponse(metadata, start, stop, _chunks(request.uri, body), is_pinnable)
+    return ReadResponse(metadata, start, stop, chunks, is_pinnable, pump)
 
 
-async def _chunks(uri: str, body: Any) -> AsyncIterator[bytes]:
+async def _chunks(uri: str, read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
     """Give the bytes as they come: what the socket had, without joining or slicing."""
-    content = body.content
     while True:
         with s3_failures(uri):
-            chunk = await content.readany()
+            chunk = await read()
         if not chunk:
             return
         yield chunk
+
+
+async def _pumped(uri: str, sent: BulkAnswer) -> AsyncIterator[bytes]:
+    """Give the bytes of a long answer to one who wants them in memory: all of them at once."""
+    pieces: list[bytes] = []
+    with s3_failures(uri):
+        await sent.pump(lambda piece: pieces.append(bytes(piece)))
+    for piece in pieces:
+        yield piece
+
+
+def _fields(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Give the answer's headers by botocore's names for them, with its length and time."""
+    fields = answer_fields(headers)
+    fields["ContentLength"] = int(headers["content-length"])
+    if "last-modified" in headers:
+        fields["LastModified"] = _http_date(headers["last-modified"])
+    return fields
+
+
+_MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
+
+
+def _http_date(text: str) -> datetime:
+    """Read a date of HTTP (RFC 9110, section 5.6.7): the form that everybody sends by its places, any other by rule."""
+    if len(text) == 29 and text.endswith(" GMT") and text[8:11] in _MONTHS:
+        numbers = text[12:16], text[5:7], text[17:19], text[20:22], text[23:25]
+        if all(map(str.isdigit, numbers)):
+            year, day, hour, minute, second = map(int, numbers)
+            return datetime(year, _MONTHS[text[8:11]], day, hour, minute, second, tzinfo=UTC)
+    return parsedate_to_datetime(text)
 
 
 def _metadata(answer: Mapping[str, Any], *, size: int, is_whole: bool) -> FileMetadata:
@@ -366,7 +664,7 @@ def _metadata(answer: Mapping[str, Any], *, size: int, is_whole: bool) -> FileMe
         etag=etag,
         last_modified=answer.get("LastModified"),
         size=size,
-        version_id=None if version_id == "null" else version_id,
+        version_id=None if version_id == NULL_VERSION else version_id,
         checksum=(_stored_checksum(answer, etag) if is_whole else None) or _md5_of_etag(answer, etag),
     )
 

@@ -6,10 +6,10 @@ Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html for
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .._errors import (
@@ -26,6 +26,7 @@ from .._errors import (
     VersionNotFoundError,
     redact_uri,
 )
+from ._http1 import HttpError
 
 _THROTTLED = frozenset(
     {
@@ -71,59 +72,89 @@ _URL = re.compile(r"""https?://[^\s"'<>]+""")
 
 
 @contextmanager
-def s3_failures(uri: str) -> Iterator[None]:
-    """Map what botocore, aiohttp and the network raise. The first use imports them: make it in a worker thread.
+def s3_failures(uri: str, version_id: str | None = None) -> Iterator[None]:
+    """Map what botocore, aiohttp and the network raise.
+
+    Args:
+        uri: the object that was asked for.
+        version_id: which version of it, if it was one.
 
     Raises:
         StorageError: or below, by what the remote said.
         InvalidSourceError: a bucket name or key that S3 can't have.
         ConfigurationError: settings that botocore refuses.
     """
-    import aiohttp
-    import botocore.exceptions as boto
-    from botocore.parsers import ResponseParserError
-
     try:
         yield
     except DatacachalogError:
         raise
-    except boto.ClientError as error:
-        raise error_of_answer(uri, error.response) from error
-    except (
-        boto.NoCredentialsError,
-        boto.PartialCredentialsError,
-        boto.CredentialRetrievalError,
-        boto.TokenRetrievalError,
-        boto.SSOError,
-        boto.ProfileNotFound,
-        boto.NoAuthTokenError,
-    ) as error:
-        hint = "log in or set a profile, S3Storage(profile=…), or S3Storage(anonymous=True) for public data"
-        raise CredentialsError(uri, _text(error), hint=hint) from error
-    except (
-        boto.HTTPClientError,
-        boto.ConnectionError,
-        aiohttp.ClientError,
-        TimeoutError,
-        OSError,
-    ) as error:
-        raise StorageUnreachableError(
-            uri, _text(error) or type(error).__name__, hint="check the network and the endpoint"
-        ) from error
-    except boto.ParamValidationError as error:
-        raise InvalidSourceError(uri, _text(error)) from error
-    except boto.BotoCoreError as error:
-        raise ConfigurationError(f"{redact_uri(uri)}: {_text(error)}") from error
-    except (ResponseParserError, ValueError, LookupError) as error:
-        raise StorageUnreachableError(
+    except Exception as error:
+        mapped = _botocores_failure(uri, error, version_id) if "botocore" in sys.modules else None
+        mapped = mapped or _failure(uri, error)
+        if mapped is None:
+            raise
+        raise mapped from cause_of(error)
+
+
+def _failure(uri: str, error: Exception) -> DatacachalogError | None:
+    """Say what an error of the network means, or of an answer that isn't one."""
+    if isinstance(error, ValueError | LookupError | HttpError):
+        return StorageUnreachableError(
             uri,
-            f"what answered can't be understood as S3: {_text(error)}",
+            f"what answered can't be understood as S3: {text_of(error)}",
             hint="check the endpoint, and whether a proxy or a login page answers in its place",
-        ) from error
+        )
+    if isinstance(error, OSError):
+        return StorageUnreachableError(
+            uri, text_of(error) or type(error).__name__, hint="check the network and the endpoint"
+        )
+    return None
 
 
-def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
-    """Give the error that an answer of S3 means. A HEAD has no body: there the code is the status."""
+def _botocores_failure(uri: str, error: Exception, version_id: str | None) -> DatacachalogError | None:
+    """Say what an error of botocore or aiohttp means; both are imported by now."""
+    import aiohttp
+    import botocore.exceptions as boto
+    from botocore.parsers import ResponseParserError
+
+    match error:
+        case boto.ClientError():
+            return error_of_answer(uri, error.response, version_id)
+        case (
+            boto.NoCredentialsError()
+            | boto.PartialCredentialsError()
+            | boto.CredentialRetrievalError()
+            | boto.TokenRetrievalError()
+            | boto.SSOError()
+            | boto.ProfileNotFound()
+            | boto.NoAuthTokenError()
+        ):
+            hint = "log in or set a profile, S3Storage(profile=…), or S3Storage(anonymous=True) for public data"
+            return CredentialsError(uri, text_of(error), hint=hint)
+        case boto.HTTPClientError() | boto.ConnectionError() | aiohttp.ClientError():
+            hint = "check the network and the endpoint"
+            return StorageUnreachableError(uri, text_of(error) or type(error).__name__, hint=hint)
+        case boto.ParamValidationError():
+            return InvalidSourceError(uri, text_of(error))
+        case boto.BotoCoreError():
+            return ConfigurationError(f"{redact_uri(uri)}: {text_of(error)}")
+        case ResponseParserError():
+            return _failure(uri, ValueError(text_of(error)))
+        case _:
+            return None
+
+
+def error_of_answer(
+    uri: str, answer: Mapping[str, Any], version_id: str | None = None, *, doing: str = "read"
+) -> DatacachalogError:
+    """Give the error that an answer of S3 means. A HEAD has no body: there the code is the status.
+
+    Args:
+        uri: the object that was asked for.
+        answer: as botocore's errors have it.
+        version_id: which version of it, if it was one.
+        doing: what was to be done with it.
+    """
     code = str(answer.get("Error", {}).get("Code", ""))
     metadata = answer.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 0))
@@ -135,8 +166,10 @@ def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
         return InvalidSourceError(uri, cause)
     if code == "NoSuchBucket":
         return BucketNotFoundError(uri, cause, hint="check the bucket's name and endpoint_url")
-    if code == "NoSuchVersion":
-        return VersionNotFoundError(uri, cause)
+    # No such key has no such version; one that is a delete marker can't be read (405), nor what is no id at all (400).
+    is_no_id = code == "InvalidArgument" and "version" in said.lower()
+    if code == "NoSuchVersion" or (version_id is not None and (status in (404, 405) or is_no_id)):
+        return VersionNotFoundError(uri, f"version {version_id}: {cause}", hint="versions() lists those there are")
     if code == "NoSuchKey" or status == 404:
         return ObjectNotFoundError(uri, cause, hint="check the key; a cached copy, if there is one, is kept")
     if code in _CREDENTIALS or status == 401:
@@ -144,7 +177,10 @@ def error_of_answer(uri: str, answer: Mapping[str, Any]) -> DatacachalogError:
     if code in _THROTTLED or status == 429:
         return ThrottledError(uri, cause, hint="lower max_concurrency", retry_after_seconds=retry_after_seconds)
     if status == 403:
-        return AccessDeniedError(uri, cause, hint=hint or "the credentials in use may not read it")
+        denied = f"the credentials in use may not {doing} it"
+        if version_id is not None:
+            denied += ": a version needs s3:GetObjectVersion"
+        return AccessDeniedError(uri, cause, hint=hint or denied)
     if status >= 500 or code == "RequestTimeout":
         return StorageUnreachableError(uri, cause, retry_after_seconds=retry_after_seconds)
     return StorageError(uri, cause, hint=hint)
@@ -154,6 +190,8 @@ def parse_retry_after(value: str | None) -> float | None:
     """Read a Retry-After header, seconds or a date (RFC 9110, section 10.2.3), as seconds from now."""
     if not value:
         return None
+    from email.utils import parsedate_to_datetime  # loaded by now, by botocore
+
     try:
         if value.strip().isdigit():
             return float(value)
@@ -162,5 +200,16 @@ def parse_retry_after(value: str | None) -> float | None:
         return None
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """Give an error's text without what may be secret in the URLs that it shows."""
     return _URL.sub(lambda match: redact_uri(match[0]), str(error))
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Give an error as the cause of ours; None if its text, or that of one of its own causes, shows a secret."""
+    shown: BaseException | None = error
+    while shown is not None:
+        if text_of(shown) != str(shown):
+            return None
+        shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
+    return error

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 
 from .._config import CatalogConfig
-from .._errors import StorageUnreachableError, ThrottledError
+from .._errors import StorageUnreachableError, ThrottledError, VersioningNotSupportedError
 from .._models import FileMetadata
-from ..ports import ListPage, ReadOutcome, ReadRequest, ReadResponse, StoragePort, StorageSession
+from ..ports import (
+    Content,
+    ListPage,
+    ReadOutcome,
+    ReadRequest,
+    ReadResponse,
+    SeekableListing,
+    StoragePort,
+    StorageSession,
+    Upload,
+    UploadedPart,
+    VersionedSession,
+    VersionPage,
+    WritableSession,
+    WriteOutcome,
+    WriteRequest,
+)
 from ._faults import Cut, Fault, FaultScript, Latency, Meanwhile, Reset, Stall, Throttled, Unreachable, WrongBytes
 
 StorageFault: TypeAlias = Cut | Latency | Meanwhile | Reset | Stall | Throttled | Unreachable | WrongBytes
 """What can go wrong in a `FaultyStorage`."""
 
 
+_Result = TypeVar("_Result")
+
+
 class FaultyStorage:
     """A `StoragePort` that passes every request on to another one, but for what is scripted.
 
     The faults that break a body act on reads only; those that come before the answer (`after_bytes=None`,
-    `Unreachable`, `Throttled`, `Latency`) on every method. Like its faults it counts in this process: it can't be
-    pickled.
+    `Unreachable`, `Throttled`, `Latency`) on every method. The action of a `Meanwhile` is called before a write is
+    carried out. The methods of writing are `"PUT"`, `"BEGIN"`, `"PART"`, `"COMPLETE"` and `"ABORT"`. Like its faults it
+    counts in this process: it can't be pickled.
 
     Args:
         inner: where the objects are.
@@ -61,7 +81,10 @@ class FaultyStorage:
     async def connect(self, config: CatalogConfig) -> AsyncIterator[FaultySession]:
         """Open the inner storage."""
         async with self._inner.connect(config) as session:
-            yield FaultySession(session, self._script)
+            if isinstance(session, WritableSession):
+                yield WritableFaultySession(session, session, self._script)
+            else:
+                yield FaultySession(session, self._script)
 
 
 class FaultySession:
@@ -93,11 +116,81 @@ class FaultySession:
 
     async def list_page(self, prefix: str, *, token: str | None = None) -> ListPage:
         """List from the inner storage."""
+        return await self._listed(prefix, lambda: self._inner.list_page(prefix, token=token))
+
+    def is_seekable(self, root: str) -> bool:
+        """Whether the inner storage can begin a listing behind any key."""
+        return isinstance(self._inner, SeekableListing) and self._inner.is_seekable(root)
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """List from the inner storage, from behind a key on; only where `is_seekable`."""
+        inner = self._inner
+        assert isinstance(inner, SeekableListing)  # noqa: S101  # what `is_seekable` has said
+        return await self._listed(prefix, lambda: inner.list_after(prefix, start_after, limit))
+
+    async def _listed(self, prefix: str, ask: Callable[[], Awaitable[ListPage]]) -> ListPage:
         faults = self._script.take(prefix, "LIST")
         await _fail_before(prefix, faults)
-        page = await self._inner.list_page(prefix, token=token)
+        page = await ask()
         await _fail_instead_of_answer(prefix, faults)
         return page
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """List versions from the inner storage; to a fault that is a `LIST` too.
+
+        Raises:
+            VersioningNotSupportedError: the inner storage keeps none.
+        """
+        if not isinstance(self._inner, VersionedSession):
+            raise VersioningNotSupportedError(prefix, "the storage behind this one keeps no versions")
+        faults = self._script.take(prefix, "LIST")
+        await _fail_before(prefix, faults)
+        page = await self._inner.version_page(prefix, after=after, token=token)
+        await _fail_instead_of_answer(prefix, faults)
+        return page
+
+
+class WritableFaultySession(FaultySession):
+    """An open way to objects that can be written, too."""
+
+    def __init__(self, inner: StorageSession, writer: WritableSession, script: FaultScript) -> None:
+        super().__init__(inner, script)
+        self._writer = writer
+
+    async def write(self, request: WriteRequest, content: Content) -> WriteOutcome:
+        """Have the inner storage write an object."""
+        return await self._faulty(request.uri, "PUT", self._writer.write(request, content))
+
+    async def begin_upload(self, request: WriteRequest) -> Upload:
+        """Have the inner storage begin an upload in parts."""
+        return await self._faulty(request.uri, "BEGIN", self._writer.begin_upload(request))
+
+    async def write_part(self, upload: Upload, number: int, start: int, content: Content) -> UploadedPart:
+        """Have the inner storage write a part."""
+        return await self._faulty(upload.uri, "PART", self._writer.write_part(upload, number, start, content))
+
+    async def complete_upload(
+        self, upload: Upload, request: WriteRequest, parts: Sequence[UploadedPart], crc: str
+    ) -> WriteOutcome:
+        """Have the inner storage complete an upload."""
+        return await self._faulty(upload.uri, "COMPLETE", self._writer.complete_upload(upload, request, parts, crc))
+
+    async def abort_upload(self, upload: Upload) -> None:
+        """Have the inner storage drop an upload."""
+        await self._faulty(upload.uri, "ABORT", self._writer.abort_upload(upload))
+
+    async def _faulty(self, uri: str, method: str, answered: Coroutine[Any, Any, _Result]) -> _Result:
+        faults = self._script.take(uri, method)
+        try:
+            await _fail_before(uri, faults)
+            for fault in faults:
+                if isinstance(fault, Meanwhile):
+                    fault.action()
+            answer = await answered
+        finally:
+            answered.close()  # where it was never begun
+        await _fail_instead_of_answer(uri, faults)
+        return answer
 
 
 async def _fail_before(uri: str, faults: Iterable[Fault]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,16 +16,25 @@ from anyio.lowlevel import checkpoint
 from .._config import CatalogConfig
 from .._digests import digest_chunks
 from .._errors import ObjectNotFoundError, VersioningNotSupportedError, VersionNotFoundError
-from .._models import FileMetadata
+from .._models import NULL_VERSION, FileMetadata, ObjectVersion
 from ..ports import (
+    Content,
     ListedObject,
+    ListedVersion,
     ListPage,
     NotModified,
     RangeNotSatisfiable,
     ReadOutcome,
     ReadRequest,
     ReadResponse,
+    Upload,
+    UploadedPart,
     VersionChanged,
+    VersionPage,
+    WriteOutcome,
+    WriteRefused,
+    WriteRequest,
+    Written,
 )
 
 
@@ -34,7 +43,8 @@ class StorageRequest:
     """One request that a `MemoryStorage` was sent.
 
     Args:
-        method: `"GET"` is a read.
+        method: `"GET"` is a read, `"PUT"` a write in one piece; `"BEGIN"`, `"PART"`, `"COMPLETE"` and `"ABORT"` belong
+            to an upload in parts.
         uri: the object; the prefix of a listing.
         start: first byte asked for, inclusive; 0 for what is no read.
         stop: exclusive; None means to the end.
@@ -42,9 +52,11 @@ class StorageRequest:
         if_none_match: the validator of `ReadRequest.if_none_match`.
         version_id: the version asked for.
         token: where a listing goes on.
+        start_after: behind which URI a listing begins.
+        after: behind which URI a listing of versions begins.
     """
 
-    method: Literal["GET", "HEAD", "LIST"]
+    method: Literal["GET", "HEAD", "LIST", "PUT", "BEGIN", "PART", "COMPLETE", "ABORT"]
     uri: str
     start: int = 0
     stop: int | None = None
@@ -52,6 +64,8 @@ class StorageRequest:
     if_none_match: str | None = None
     version_id: str | None = None
     token: str | None = None
+    start_after: str | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,33 @@ class _Version:
 
     data: bytes
     metadata: FileMetadata | None
+    version_id: str
+    last_modified: datetime
+
+    def listed(self, *, is_latest: bool) -> ObjectVersion:
+        if self.metadata is None:
+            return ObjectVersion(self.version_id, self.last_modified, None, 0, is_latest, is_delete_marker=True)
+        etag, size = self.metadata.etag, self.metadata.size
+        return ObjectVersion(self.version_id, self.last_modified, etag, size, is_latest, is_delete_marker=False)
+
+
+def _version_of(
+    data: bytes,
+    *,
+    is_versioned: bool,
+    last_modified: datetime | None = None,
+    has_etag: bool = True,
+    has_checksum: bool = True,
+) -> _Version:
+    written_at = last_modified or datetime.now(UTC)
+    metadata = FileMetadata(
+        etag=hashlib.md5(data, usedforsecurity=False).hexdigest() if has_etag else None,
+        last_modified=written_at,
+        size=len(data),
+        version_id=uuid.uuid4().hex if is_versioned else None,
+        checksum=digest_chunks("crc64nvme", (data,)) if has_checksum else None,
+    )
+    return _Version(data, metadata, metadata.version_id or NULL_VERSION, written_at)
 
 
 class _Objects:
@@ -72,16 +113,51 @@ class _Objects:
         self._lock = threading.RLock()
         self._versions: dict[str, list[_Version]] = {}
         self._requests: list[StorageRequest] = []
+        self._uploads: dict[str, dict[int, bytes]] = {}
 
     def append(self, uri: str, version: _Version) -> None:
         with self._lock:
             kept = self._versions.get(uri, []) if self.is_versioned else []
             self._versions[uri] = [*kept, version]
 
-    def delete(self, uri: str) -> None:
+    def write(self, request: WriteRequest, data: bytes) -> WriteOutcome:
+        with self._lock:
+            try:
+                found = self.find(request.uri, None)[1]
+            except ObjectNotFoundError:
+                found = None
+            etag = None if found is None else found.etag
+            if (request.must_be_new and found is not None) or request.if_match not in (None, etag):
+                return WriteRefused()
+            version = _version_of(data, is_versioned=self.is_versioned)
+            self.append(request.uri, version)
+        assert version.metadata is not None  # noqa: S101  # it is no deletion
+        return Written(version.metadata)
+
+    def begin_upload(self) -> str:
+        with self._lock:
+            upload_id = uuid.uuid4().hex
+            self._uploads[upload_id] = {}
+            return upload_id
+
+    def parts_of(self, upload: Upload) -> dict[int, bytes]:
+        with self._lock:
+            if upload.upload_id not in self._uploads:
+                raise ObjectNotFoundError(upload.uri, "no such upload")
+            return self._uploads[upload.upload_id]
+
+    def end_upload(self, upload: Upload) -> None:
+        with self._lock:
+            self._uploads.pop(upload.upload_id, None)
+
+    def open_uploads(self) -> int:
+        with self._lock:
+            return len(self._uploads)
+
+    def delete(self, uri: str, last_modified: datetime) -> None:
         with self._lock:
             if self.is_versioned and uri in self._versions:
-                self.append(uri, _Version(b"", None))
+                self.append(uri, _Version(b"", None, uuid.uuid4().hex, last_modified))
             else:
                 self._versions.pop(uri, None)
 
@@ -111,17 +187,33 @@ class _Objects:
             raise ObjectNotFoundError(uri, "no such object", hint="write it with MemoryStorage.put()")
         return versions[-1].data, versions[-1].metadata
 
-    def page(self, prefix: str, token: str | None) -> ListPage:
+    def page(self, prefix: str, after: str | None, limit: int | None) -> ListPage:
         with self._lock:
             newest = {uri: versions[-1].metadata for uri, versions in self._versions.items()}
         # Listings give neither versions nor checksums, as S3's don't.
         found = [
             ListedObject(uri, replace(metadata, version_id=None, checksum=None))
             for uri, metadata in sorted(newest.items())
-            if metadata is not None and uri.startswith(prefix) and (token is None or uri > token)
+            if metadata is not None and uri.startswith(prefix) and (after is None or uri > after)
         ]
-        page = tuple(found[: self._page_size])
+        page = tuple(found[: self._page_size if limit is None else min(limit, self._page_size)])
         return ListPage(page, page[-1].uri if len(found) > len(page) else None)
+
+    def version_page(self, prefix: str, after: str | None, token: str | None) -> VersionPage:
+        if not self.is_versioned:
+            raise VersioningNotSupportedError(
+                prefix, "this MemoryStorage keeps no versions", hint="set is_versioned=True"
+            )
+        with self._lock:
+            kept = sorted((uri, versions) for uri, versions in self._versions.items() if uri.startswith(prefix))
+        found = [
+            ListedVersion(uri, version.listed(is_latest=version is versions[-1]))
+            for uri, versions in kept
+            for version in reversed(versions)
+        ]
+        first = sum(listed.uri <= (after or "") for listed in found) if token is None else int(token)
+        stop = first + self._page_size
+        return VersionPage(tuple(found[first:stop]), str(stop) if stop < len(found) else None)
 
 
 class MemoryStorage:
@@ -168,20 +260,30 @@ class MemoryStorage:
             has_etag: False makes an object without a validator of its own, as some stores do; else it is the MD5.
             has_checksum: False makes an object whose digest the remote doesn't know; else it is the CRC64NVME.
         """
-        data = bytes(data)
-        metadata = FileMetadata(
-            etag=hashlib.md5(data, usedforsecurity=False).hexdigest() if has_etag else None,
-            last_modified=last_modified or datetime.now(UTC),
-            size=len(data),
-            version_id=uuid.uuid4().hex if self._objects.is_versioned else None,
-            checksum=digest_chunks("crc64nvme", (data,)) if has_checksum else None,
+        version = _version_of(
+            bytes(data),
+            is_versioned=self._objects.is_versioned,
+            last_modified=last_modified,
+            has_etag=has_etag,
+            has_checksum=has_checksum,
         )
-        self._objects.append(uri, _Version(data, metadata))
-        return metadata
+        self._objects.append(uri, version)
+        assert version.metadata is not None  # noqa: S101  # it is no deletion
+        return version.metadata
 
-    def delete(self, uri: str) -> None:
-        """Delete an object; in a versioned storage its versions stay. One that isn't there is no error."""
-        self._objects.delete(uri)
+    def delete(self, uri: str, *, last_modified: datetime | None = None) -> None:
+        """Delete an object; in a versioned storage its versions stay. One that isn't there is no error.
+
+        Args:
+            uri: the object.
+            last_modified: when the delete marker says that this was, aware; None means now.
+        """
+        self._objects.delete(uri, last_modified or datetime.now(UTC))
+
+    @property
+    def open_uploads(self) -> int:
+        """How many uploads in parts were neither completed nor aborted."""
+        return self._objects.open_uploads()
 
     @property
     def requests(self) -> list[StorageRequest]:
@@ -256,7 +358,84 @@ class MemorySession:
         """List objects by the beginning of their URI."""
         self._objects.record(StorageRequest("LIST", prefix, token=token))
         await checkpoint()
-        return self._objects.page(prefix, token)
+        return self._objects.page(prefix, token, None)
+
+    def is_seekable(self, root: str) -> bool:  # noqa: ARG002  # the port's
+        """Say that every listing can begin behind any key."""
+        return True
+
+    async def list_after(self, prefix: str, start_after: str, limit: int) -> ListPage:
+        """List objects by the beginning of their URI, from behind a URI on."""
+        self._objects.record(StorageRequest("LIST", prefix, start_after=start_after))
+        await checkpoint()
+        return self._objects.page(prefix, start_after, limit)
+
+    async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
+        """List versions by the beginning of their objects' URI.
+
+        Raises:
+            VersioningNotSupportedError: the storage keeps none.
+        """
+        self._objects.record(StorageRequest("LIST", prefix, token=token, after=after))
+        await checkpoint()
+        return self._objects.version_page(prefix, after, token)
+
+    async def write(self, request: WriteRequest, content: Content) -> WriteOutcome:
+        """Write an object in one piece."""
+        self._record("PUT", request)
+        data = b"".join([bytes(chunk) async for chunk in content.chunks()])
+        await checkpoint()
+        return self._objects.write(request, data)
+
+    async def begin_upload(self, request: WriteRequest) -> Upload:
+        """Begin an upload in parts."""
+        self._objects.record(StorageRequest("BEGIN", request.uri))
+        await checkpoint()
+        return Upload(request.uri, self._objects.begin_upload())
+
+    async def write_part(self, upload: Upload, number: int, start: int, content: Content) -> UploadedPart:
+        """Keep a part.
+
+        Raises:
+            ObjectNotFoundError: the upload is gone.
+        """
+        self._objects.record(StorageRequest("PART", upload.uri, start, start + content.size))
+        data = b"".join([bytes(chunk) async for chunk in content.chunks()])
+        await checkpoint()
+        self._objects.parts_of(upload)[number] = data
+        return UploadedPart(number, len(data), hashlib.md5(data, usedforsecurity=False).hexdigest(), content.crc)
+
+    async def complete_upload(
+        self,
+        upload: Upload,
+        request: WriteRequest,
+        parts: Sequence[UploadedPart],
+        crc: str,  # noqa: ARG002  # the port's
+    ) -> WriteOutcome:
+        """Make the object of its parts.
+
+        Raises:
+            ObjectNotFoundError: the upload is gone.
+        """
+        self._record("COMPLETE", request)
+        await checkpoint()
+        kept = self._objects.parts_of(upload)
+        outcome = self._objects.write(request, b"".join(kept[part.number] for part in parts))
+        if isinstance(outcome, Written):
+            self._objects.end_upload(upload)
+        return outcome
+
+    async def abort_upload(self, upload: Upload) -> None:
+        """Drop the parts."""
+        self._objects.record(StorageRequest("ABORT", upload.uri))
+        await checkpoint()
+        self._objects.end_upload(upload)
+
+    def _record(self, method: Literal["PUT", "COMPLETE"], request: WriteRequest) -> None:
+        if_none_match = "*" if request.must_be_new else None
+        self._objects.record(
+            StorageRequest(method, request.uri, if_match=request.if_match, if_none_match=if_none_match)
+        )
 
     async def _chunks(self, data: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
         for position in range(start, stop, self._chunk_bytes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from xml.sax.saxutils import escape
 
@@ -111,12 +111,14 @@ def request_of(head: RequestHead, body: bytes = b"") -> Request:
     return Request(head.method, bucket, key, head.query, head.headers, body)
 
 
-def require_access_key(request: Request, access_key: str) -> None:
+def require_access_key(request: Request, access_key: str, expired_keys: Collection[str] = ()) -> None:
     """Refuse who doesn't sign, or signs with another key; the signature itself isn't checked."""
     given = re.search(r"Credential=([^/,\s]+)/", request.headers.get("authorization", ""))
     credential = given[1] if given else request.query.get("X-Amz-Credential", "").partition("/")[0]
     if not credential:
         raise S3Error(403, "AccessDenied", "Access Denied")
+    if credential != access_key and credential in expired_keys:
+        raise S3Error(400, "ExpiredToken", "The provided token has expired.")
     if credential != access_key:
         message = "The AWS Access Key Id you provided does not exist in our records."
         raise S3Error(403, "InvalidAccessKeyId", message, fields={"AWSAccessKeyId": credential})

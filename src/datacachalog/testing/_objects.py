@@ -118,14 +118,18 @@ class ObjectStore:
     Args:
         default_checksum: the algorithm of the checksum that is stored when the writer gives none; None stores none.
         min_part_bytes: every part of an upload but the last has at least so many.
+        heeds_write_conditions: whether a write is refused whose conditions don't hold.
     """
 
-    def __init__(self, *, default_checksum: str | None, min_part_bytes: int) -> None:
+    def __init__(
+        self, *, default_checksum: str | None, min_part_bytes: int, heeds_write_conditions: bool = True
+    ) -> None:
         if default_checksum is not None and default_checksum not in CHECKSUM_ALGORITHMS:
             known = ", ".join(CHECKSUM_ALGORITHMS)
             raise ValueError(f"default_checksum is one of {known}, or None: got {default_checksum!r}")
         self._default_checksum = default_checksum
         self._min_part_bytes = min_part_bytes
+        self._heeds_write_conditions = heeds_write_conditions
         # Re-entrant and held for dictionary operations only, so that it can be taken on an event loop.
         self._lock = threading.RLock()
         self._buckets: dict[str, _Bucket] = {}
@@ -223,7 +227,8 @@ class ObjectStore:
         with self._lock:
             found = self._bucket(bucket)
             versions = found.versions.get(version.key, [])
-            _check_write_conditions(version.key, versions, if_match, if_none_match)
+            if self._heeds_write_conditions:
+                _check_write_conditions(version.key, versions, if_match, if_none_match)
             if found.is_versioned:
                 version = replace(version, version_id=uuid.uuid4().hex)
             else:
@@ -289,10 +294,23 @@ class ObjectStore:
         upload_id: str,
         named: Sequence[tuple[int, str]],
         *,
+        checksums: Mapping[str, str] | None = None,
+        size: int | None = None,
         if_match: str | None = None,
         if_none_match: str | None = None,
     ) -> StoredVersion:
-        """Make the object of the parts named by number and ETag. A condition that fails leaves the upload open."""
+        """Make the object of the parts named by number and ETag. A condition that fails leaves the upload open.
+
+        Args:
+            bucket: where it is made.
+            key: its key.
+            upload_id: of the upload.
+            named: number and ETag of each part.
+            checksums: what its checksums must be, by algorithm.
+            size: how many bytes it must have.
+            if_match: the ETag that must be there.
+            if_none_match: `*` where nothing may be there.
+        """
         with self._lock:
             upload = self._upload(bucket, key, upload_id)
             parts = self._named_parts(upload, named)
@@ -307,6 +325,12 @@ class ObjectStore:
             headers=upload.headers,
             last_modified=datetime.now(UTC),
         )
+        if size is not None and size != len(version.data):
+            raise S3Error(400, "InvalidRequest", "The object's size is not the one that you specified")
+        for algorithm, value in (checksums or {}).items():
+            if version.checksums.get(algorithm, value) != value:
+                message = f"The {algorithm} you specified did not match the calculated checksum."
+                raise S3Error(400, "BadDigest", message)
         with self._lock:
             self._upload(bucket, key, upload_id)
             version = self._append(bucket, version, if_match=if_match, if_none_match=if_none_match)

@@ -269,6 +269,8 @@ def _complete_upload(store: ObjectStore, request: Request) -> Answer:
         request.key,
         request.query["uploadId"],
         parts,
+        checksums={n: v for n in CHECKSUM_ALGORITHMS if (v := request.headers.get(f"x-amz-checksum-{n}")) is not None},
+        size=int(size) if (size := request.headers.get("x-amz-mp-object-size")) is not None else None,
         if_match=_write_condition(request, "if-match"),
         if_none_match=_write_condition(request, "if-none-match"),
     )
@@ -278,6 +280,7 @@ def _complete_upload(store: ObjectStore, request: Request) -> Answer:
     elements += f"<ETag>&quot;{version.etag}&quot;</ETag>"
     for algorithm, value in version.checksums.items():
         elements += f"<Checksum{algorithm.upper()}>{value}</Checksum{algorithm.upper()}>"
+        elements += f"<ChecksumType>{answer.headers['x-amz-checksum-type']}</ChecksumType>"
     return xml_answer(f"<{root_name} {XMLNS}>{elements}</{root_name}>", headers=answer.headers)
 
 

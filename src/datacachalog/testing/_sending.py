@@ -15,11 +15,28 @@ _SLOW_PIECE_SECONDS = 0.02
 
 
 class Sender:
-    """Gives the bytes of one answer to the kernel: a small answer in one call, a slow one in small pieces."""
+    """Gives the bytes of one answer to the kernel: a small answer in one call, a slow one in small pieces.
 
-    def __init__(self, connection: Connection, pause: Callable[[float], None], bytes_per_second: float | None) -> None:
+    Args:
+        connection: where they go.
+        pause: waits so many seconds.
+        bytes_per_second: of a slow answer.
+        body_bytes: how many bytes of body there will be.
+        before_last: called before the last of them are sent: whoever gets those has the answer.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        pause: Callable[[float], None],
+        bytes_per_second: float | None,
+        body_bytes: int,
+        before_last: Callable[[], None],
+    ) -> None:
         self._connection = connection
         self._pause = pause
+        self._left = body_bytes
+        self._before_last: Callable[[], None] | None = before_last
         self._rate = bytes_per_second
         self._head = b""
         self._began_at = 0.0
@@ -32,8 +49,15 @@ class Sender:
     def flush(self) -> None:
         """Send the head if it isn't sent."""
         if self._head:
-            self._connection.send(self._head)
+            self._out(self._head, 0)
             self._head = b""
+
+    def _out(self, data: bytes | memoryview, body_bytes: int) -> None:
+        self._left -= body_bytes
+        if self._left <= 0 and self._before_last is not None:
+            self._before_last()
+            self._before_last = None
+        self._connection.send(data)
 
     def send(self, piece: memoryview) -> Iterable[int]:
         """Send all of it and tell after each call to the kernel how many bytes it took."""
@@ -41,14 +65,14 @@ class Sender:
             yield from self._send_slowly(piece, self._rate)
             return
         if self._head and 0 < len(piece) <= _TOGETHER_BYTES:
-            self._connection.send(self._head + piece)
+            self._out(self._head + piece, len(piece))
             self._head = b""
             yield len(piece)
             return
         self.flush()
         for start in range(0, len(piece), _PIECE_BYTES):
             part = piece[start : start + _PIECE_BYTES]
-            self._connection.send(part)
+            self._out(part, len(part))
             yield len(part)
 
     def _send_slowly(self, piece: memoryview, rate: float) -> Iterable[int]:
@@ -60,7 +84,7 @@ class Sender:
             self._sent += len(part)
             # By the clock and not by the piece: what one wait takes too long, the next takes less.
             self._pause(max(0.0, self._began_at + self._sent / rate - time.monotonic()))
-            self._connection.send(part)
+            self._out(part, len(part))
             yield len(part)
 
 

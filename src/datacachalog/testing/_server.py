@@ -118,6 +118,7 @@ class _Exchange:
     is_stalled: bool = False
     finished_at: float | None = None
     is_complete: bool = False
+    is_in_flight: bool = True
 
     def snapshot(self) -> ServedRequest:
         request = self.request
@@ -160,11 +161,12 @@ class FaultServer:
 
     Args:
         faults: what goes wrong. Those that meet one request act together; `Status` goes before the others.
-        access_key: the only access key that is served; None serves everybody.
+        access_key: the only access key that is served, until `expire_access_key`; None serves everybody.
         default_checksum: which checksum is stored for an object whose writer gives none, as S3 does; None for a store
             that doesn't.
         has_checksums_on_ranges: answer a request for a part with the checksum of the whole, which S3 does not.
         min_part_bytes: the least size of a part of an upload that is not its last; S3 says 5 MiB.
+        heeds_write_conditions: refuse a write whose `If-Match` or `If-None-Match` does not hold; some stores do not.
 
     Raises:
         TypeError: a fault that only a `FaultyStorage` can make.
@@ -178,10 +180,16 @@ class FaultServer:
         default_checksum: str | None = "crc64nvme",
         has_checksums_on_ranges: bool = False,
         min_part_bytes: int = 5 * 1024 * 1024,
+        heeds_write_conditions: bool = True,
     ) -> None:
-        self._store = ObjectStore(default_checksum=default_checksum, min_part_bytes=min_part_bytes)
+        self._store = ObjectStore(
+            default_checksum=default_checksum,
+            min_part_bytes=min_part_bytes,
+            heeds_write_conditions=heeds_write_conditions,
+        )
         self._script = FaultScript()
         self._access_key = access_key
+        self._expired_keys: frozenset[str] = frozenset()
         self._has_checksums_on_ranges = has_checksums_on_ranges
         # Re-entrant and held for a few statements only, so that it can be taken on an event loop.
         self._changed = threading.Condition(threading.RLock())
@@ -339,6 +347,18 @@ class FaultServer:
 
     # -- what goes wrong
 
+    def expire_access_key(self, successor: str) -> None:
+        """From now on serve another access key; who signs with the old one is told that it has expired.
+
+        Raises:
+            ValueError: everybody is served.
+        """
+        with self._changed:
+            if self._access_key is None:
+                raise ValueError("this FaultServer serves every access key: make it with access_key=…")
+            self._expired_keys |= {self._access_key}
+            self._access_key = successor
+
     def add_faults(self, *faults: ServerFault) -> None:
         """Append faults; they count from now on.
 
@@ -452,8 +472,8 @@ class FaultServer:
         finally:
             with self._changed:
                 exchange.finished_at = time.monotonic()
-                self._in_flight -= 1
                 self._changed.notify_all()
+            self._end_flight(exchange)
         if request.headers.get("connection", "").lower() == "close":
             raise _ConnectionEndedError
 
@@ -464,8 +484,10 @@ class FaultServer:
             for fault in faults:
                 if isinstance(fault, Status):
                     raise scripted_error(fault)
-            if self._access_key is not None:
-                require_access_key(request, self._access_key)
+            with self._changed:
+                access_key, expired_keys = self._access_key, self._expired_keys
+            if access_key is not None:
+                require_access_key(request, access_key, expired_keys)
             answer = answer_of(self._store, request, has_checksums_on_ranges=self._has_checksums_on_ranges)
         except S3Error as error:
             answer = error_answer(request, error)
@@ -481,7 +503,9 @@ class FaultServer:
                 self._act(connection, exchange, fault)
         due = sorted((fault for fault in due if fault.after_bytes is not None), key=_offset)
         rates = [fault.bytes_per_second for fault in exchange.faults if isinstance(fault, Slow)]
-        sender = Sender(connection, self._pause, min(rates, default=None))
+        body_bytes = sum(len(body) for body in answer.body)
+        rate = min(rates, default=None)
+        sender = Sender(connection, self._pause, rate, body_bytes, lambda: self._end_flight(exchange))
         sender.put_head(head_of(answer))
         with self._changed:
             exchange.status = answer.status
@@ -500,6 +524,13 @@ class FaultServer:
         for fault in due:
             if _offset(fault) <= position:
                 self._act(connection, exchange, fault)
+
+    def _end_flight(self, exchange: _Exchange) -> None:
+        """Count a request no longer as in flight: who has all of its answer may send the next one."""
+        with self._changed:
+            if exchange.is_in_flight:
+                exchange.is_in_flight = False
+                self._in_flight -= 1
 
     def _send(self, sender: Sender, exchange: _Exchange, piece: memoryview) -> None:
         for sent in sender.send(piece):

@@ -14,6 +14,8 @@
         @pytest.fixture
         def delete(self, storage): ...
 
+A storage that can be written inherits `WritableStorageContract` instead.
+
 Every test's docstring is the rule that it checks.
 """
 
@@ -22,9 +24,28 @@ from __future__ import annotations
 import pytest
 
 # So that a failed assertion shows both sides in your own test run; it must come before the modules are imported.
-pytest.register_assert_rewrite(f"{__name__}._storage", f"{__name__}._cache")
+pytest.register_assert_rewrite(
+    f"{__name__}._storage", f"{__name__}._cache", f"{__name__}._versions", f"{__name__}._writing"
+)
 
 from ._cache import CacheContract  # noqa: E402  # the reason above
-from ._storage import Delete, PicklableStorageContract, Seed, StorageContract  # noqa: E402  # the reason above
+from ._storage import (  # noqa: E402  # the reason above
+    Delete,
+    PicklableStorageContract,
+    Seed,
+    SeekableListingContract,
+    StorageContract,
+)
+from ._versions import VersionedStorageContract  # noqa: E402  # the reason above
+from ._writing import WritableStorageContract  # noqa: E402  # the reason above
 
-__all__ = ["CacheContract", "Delete", "PicklableStorageContract", "Seed", "StorageContract"]
+__all__ = [
+    "CacheContract",
+    "Delete",
+    "PicklableStorageContract",
+    "Seed",
+    "SeekableListingContract",
+    "StorageContract",
+    "VersionedStorageContract",
+    "WritableStorageContract",
+]

@@ -21,6 +21,7 @@ from ...ports import (
     RangeNotSatisfiable,
     ReadRequest,
     ReadResponse,
+    SeekableListing,
     StoragePort,
     StorageSession,
     VersionChanged,
@@ -501,6 +502,51 @@ class StorageContract:
         assert written == found
 
 
+class SeekableListingContract(StorageContract):
+    """The rules for a storage whose sessions are a `SeekableListing`: those of `StorageContract`, and this one's."""
+
+    @pytest.mark.anyio
+    async def test_listing_begins_behind_any_text(
+        self, storage: StoragePort, seed: Seed, config: CatalogConfig
+    ) -> None:
+        """Behind a key that is there, behind one that isn't, and before all: what comes after, in order."""
+        keys = ("seek/A", "seek/a", "seek/a-b", "seek/a/b", "seek/é", "seek/日本")
+        uris = [await seed(key, b"x") for key in reversed(keys)][::-1]
+        top = uris[0].removesuffix("A")
+        starts = {top: 0, uris[0]: 1, uris[0] + "\U0010ffff": 1, f"{uris[1]}-": 2, f"{top}b": 4, uris[-1]: 6}
+        async with storage.connect(config) as session:
+            found = {start: await _list_after(session, top, start, limit=1000) for start in starts}
+        assert {start: uris[first:] for start, first in starts.items()} == found
+
+    @pytest.mark.anyio
+    async def test_seeking_listing_gives_what_was_wanted_at_most(
+        self, storage: StoragePort, seed: Seed, config: CatalogConfig
+    ) -> None:
+        """A page has `limit` objects at most, of the prefix only, and says whether there are more."""
+        uris = [await seed(f"limit/{name}", b"x") for name in "abc"]
+        await seed("limits/d", b"x")
+        top = uris[0].removesuffix("a")
+        async with storage.connect(config) as session:
+            assert isinstance(session, SeekableListing)
+            two = await session.list_after(top, uris[0], 2)
+            one = await session.list_after(top, uris[0], 1)
+        assert (uris[1:], None) == ([item.uri for item in two.objects], two.next_token)
+        assert (uris[1:2], True) == ([item.uri for item in one.objects], one.next_token is not None)
+
+    @pytest.mark.anyio
+    async def test_seeking_listing_tells_what_head_tells(
+        self, storage: StoragePort, seed: Seed, config: CatalogConfig
+    ) -> None:
+        """Size and validator of a listed object are those that `head` gives, so a cached copy can be confirmed."""
+        uri = await seed("seen/one.bin", _DATA)
+        async with storage.connect(config) as session:
+            assert isinstance(session, SeekableListing)
+            assert session.is_seekable(uri.removesuffix("seen/one.bin"))
+            (item,) = (await session.list_after(uri, uri[:-1], 1)).objects
+            head = await session.head(uri)
+        assert (uri, head.etag, head.size) == (item.uri, item.metadata.etag, item.metadata.size)
+
+
 class PicklableStorageContract(StorageContract):
     """The rules for a storage for real use, from several processes: those of `StorageContract`, and pickling."""
 
@@ -530,6 +576,18 @@ async def _list(session: StorageSession, prefix: str) -> list[ListedObject]:
         page = await session.list_page(prefix, token=page.next_token)
         found += page.objects
     return found
+
+
+async def _list_after(session: StorageSession, prefix: str, start_after: str, *, limit: int) -> list[str]:
+    """List all pages behind a URI."""
+    assert isinstance(session, SeekableListing)
+    found: list[str] = []
+    while True:
+        page = await session.list_after(prefix, start_after, limit)
+        found += [item.uri for item in page.objects]
+        if page.next_token is None:
+            return found
+        start_after = found[-1]
 
 
 def _varied(size: int) -> bytes:
