@@ -29,6 +29,7 @@ def test_a_dataset_has_what_its_table_says() -> None:
     checksum = "crc32:AAAAAA=="
     max_age = 1.5
     tags = ["crm", "daily"]
+    unpack = "gzip"
     """
     expected = Dataset(
         "customers",
@@ -38,6 +39,7 @@ def test_a_dataset_has_what_its_table_says() -> None:
         checksum="crc32:AAAAAA==",
         max_age=1.5,
         tags=["crm", "daily"],
+        unpack="gzip",
     )
     assert (expected,) == parse(text).datasets
 

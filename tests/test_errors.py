@@ -12,6 +12,8 @@ import pytest
 import datacachalog
 from datacachalog import _errors
 from datacachalog._errors import (
+    ArchiveError,
+    ArchiveTooLargeError,
     CatalogFileError,
     DatacachalogError,
     DatasetNotFoundError,
@@ -34,6 +36,8 @@ from datacachalog._models import FetchReport, PushReport
 SECRET = "wJalrXUtnFEMI-never-to-be-seen"
 CLASSES = [c for _, c in inspect.getmembers(_errors, inspect.isclass) if issubclass(c, DatacachalogError)]
 SPECIAL = {
+    "ArchiveError": ArchiveError("s3://bucket/a.zip", "it is no whole zip archive"),
+    "ArchiveTooLargeError": ArchiveTooLargeError("s3://bucket/a.zip", "it has too many files", hint="allow more"),
     "CatalogFileError": CatalogFileError("unknown key", file=Path("datacachalog.toml"), line=3),
     "DatasetNotFoundError": DatasetNotFoundError("custmers", ["customers", "orders"]),
     "EmptyGlobMatchError": EmptyGlobMatchError("s3://bucket/*.csv"),

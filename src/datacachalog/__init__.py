@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ._catalog import AsyncCatalog as AsyncCatalog
     from ._config import CatalogConfig as CatalogConfig
     from ._errors import AccessDeniedError as AccessDeniedError
+    from ._errors import ArchiveError as ArchiveError
+    from ._errors import ArchiveTooLargeError as ArchiveTooLargeError
     from ._errors import BucketNotFoundError as BucketNotFoundError
     from ._errors import CacheError as CacheError
     from ._errors import CacheFullError as CacheFullError
@@ -92,6 +94,8 @@ _MODULE_OF_NAME = {
     **dict.fromkeys(
         (
             "AccessDeniedError",
+            "ArchiveError",
+            "ArchiveTooLargeError",
             "BucketNotFoundError",
             "CacheError",
             "CacheFullError",

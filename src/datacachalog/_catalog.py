@@ -22,6 +22,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from . import _lockfile
+from ._archives import format_of
 from ._bounding import Declaring, OpenPath, bounded, bounds_of, cleanable
 from ._config import CatalogConfig
 from ._discovered import discovered_arguments
@@ -74,6 +75,7 @@ from ._pipeline.report import FileResult, FileStatus, dataset_status, fetch_repo
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, Selection, Target, check_places
 from ._pipeline.revalidate import is_confirmed
+from ._pipeline.unpack import unpacking_of
 from ._pipeline.versions import AsOf, checked_as_of, list_versions
 from ._pipeline.workers import each
 from ._pushing import Pushing
@@ -81,7 +83,16 @@ from ._readers import ReadAs, check_read_as, read_files
 from ._sources import absolute_path
 from ._threads import to_its_end
 from .cache import FileCache
-from .ports import BoundedCache, CacheEntry, CacheKey, CachePort, Observer, StoragePort
+from .ports import (
+    BoundedCache,
+    CacheEntry,
+    CacheKey,
+    CachePort,
+    Observer,
+    StoragePort,
+    Unpacked,
+    UnpackingPort,
+)
 from .progress import ProgressOption, observer_for
 from .storage import RouterStorage
 
@@ -138,6 +149,8 @@ class AsyncCatalog:
             raise ConfigurationError("a catalog takes a cache or a cache_dir, not both: the cache has its directory")
         self._config = config if config is not None else CatalogConfig()
         self._cache: CachePort = cache if cache is not None else FileCache(cache_dir or _user_cache_dir())
+        if any(dataset.unpack for dataset in self._datasets.values()):
+            unpacking_of(self._cache)
         self._storage: StoragePort = storage if storage is not None else RouterStorage()
         self._progress = progress
         self._resolver = Resolver(self._datasets.values(), self._cache, self._config.max_age_seconds)
@@ -258,7 +271,8 @@ class AsyncCatalog:
                 `"raise"` raises; None means what the configuration says.
 
         Returns:
-            The path, which holds exactly one version of the object.
+            The path, which holds exactly one version of the object; with `Dataset.unpack` what was in it: a file, or
+            of an archive of many files a directory.
 
         Raises:
             DatasetNotFoundError: no such dataset.
@@ -271,6 +285,7 @@ class AsyncCatalog:
             LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
+            ArchiveError: it can't be unpacked.
             CacheError: the cache can't be written.
         """
         dataset = self._single_file_dataset(name)
@@ -296,6 +311,8 @@ class AsyncCatalog:
     ) -> list[Path]:
         """Give local paths to all files of a dataset, sorted by key; a list of one for a single file.
 
+        Of an archive that is unpacked, the paths of the files in it, sorted by their names.
+
         Args:
             name: the dataset.
             as_of: the files, and the versions of them, that were there at that time; as in `fetch`.
@@ -309,6 +326,7 @@ class AsyncCatalog:
             LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
+            ArchiveError: a file can't be unpacked.
             CacheError: the cache can't be written.
         """
         result = await self._fetch_one(self.get_dataset(name), Wish(force, offline, on_unreachable, as_of))
@@ -368,8 +386,9 @@ class AsyncCatalog:
 
         Args:
             name: the dataset.
-            reader: is called with the path, of a glob or prefix dataset with the list of paths; None means the
-                dataset's own reader, else one chosen by the suffix among the installed libraries.
+            reader: is called with the path, of a glob or prefix dataset or an unpacked archive of many files with the
+                list of paths; None means the dataset's own reader, else one chosen by the suffix among the installed
+                libraries.
             as_: `"pandas"`, `"polars"`, `"arrow"` or `"duckdb"` for a frame of that library (of DuckDB a relation,
                 which reads the files when it is used), `"text"`, or `"json"`; goes before the dataset's own reader.
             **kwargs: for the reader, or for the library's function that reads such files.
@@ -383,11 +402,12 @@ class AsyncCatalog:
         own_reader = reader or (dataset.reader if as_ is None else None)
         result = await self._fetch_one(dataset, Wish())
         _warn_of_stale([result])
+        are_many = dataset.is_multi_file or result.directory is not None
 
         def read() -> Any:
             if own_reader is not None:
-                return own_reader(list(result.paths) if dataset.is_multi_file else result.path, **kwargs)
-            return read_files(result.paths, is_multi_file=dataset.is_multi_file, as_=as_, arguments=kwargs)
+                return own_reader(list(result.paths) if are_many else result.path, **kwargs)
+            return read_files(result.paths, is_multi_file=are_many, as_=as_, arguments=kwargs)
 
         return await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
 
@@ -486,7 +506,7 @@ class AsyncCatalog:
                     key = self._resolver.target(dataset).key
                     entry = ahead.entries[key] if key in ahead.entries else (await self._cache.lookup([key]))[0]
                 files = [FileStatus(Freshness.UNKNOWN, entry, None, str(error))]
-            statuses[dataset.name] = dataset_status(dataset, files)
+            statuses[dataset.name] = await self._as_unpacked(dataset, dataset_status(dataset, files), files[0].entry)
 
         await each(datasets, one, at_once=self._config.max_concurrency)
         return [statuses[dataset.name] for dataset in datasets]
@@ -526,12 +546,13 @@ class AsyncCatalog:
         Raises:
             ConfigurationError: the cache keeps no inventory.
         """
-        if isinstance(self._cache, BoundedCache) and not any(each.is_multi_file for each in self._datasets.values()):
+        if isinstance(self._cache, BoundedCache) and self._is_plain:
             return await self._cheap_cache_info(self._cache)
         entries = await self._resolver.inventory.entries()
+        unpacked = await self._all_unpacked()
         by_uri: dict[str, int] = {}
-        for entry in entries:
-            by_uri[entry.key.uri] = by_uri.get(entry.key.uri, 0) + entry.metadata.size
+        for uri, size in [(e.key.uri, e.metadata.size) for e in entries] + [(u.uri, u.size) for u in unpacked]:
+            by_uri[uri] = by_uri.get(uri, 0) + size
         datasets: dict[str, int] = {}
         for name, dataset in self._datasets.items():
             if dataset.is_multi_file:
@@ -539,19 +560,21 @@ class AsyncCatalog:
                 datasets[name] = sum(size for uri, size in by_uri.items() if is_meant(uri))
             else:
                 datasets[name] = by_uri.get(self._resolver.source(dataset), 0)
-        return CacheInfo(sum(entry.metadata.size for entry in entries), len(entries), datasets)
+        files = len(entries) + sum(len(archive.files) for archive in unpacked)
+        return CacheInfo(sum(by_uri.values()), files, datasets)
 
     async def verify(self, names: Iterable[str] | None = None) -> list[Path]:
         """Read the cached files and tell which ones don't have the digest that they were published with.
 
-        Reads only the cache, every byte of it; nothing is asked of the remote. What is found is not served by the next
-        fetch if its size or time was changed too; else `invalidate` it.
+        Reads only the cache, every byte of it, archives and what was unpacked of them; nothing is asked of the remote.
+        What is found is not served by the next fetch if its size or time was changed too; else `invalidate` it.
 
         Args:
             names: the datasets; None means all of the catalog.
 
         Returns:
-            The paths of files that were changed, sorted; of files that are missing nothing is said.
+            The paths of files that were changed, or added to an unpacked archive, sorted; of files that are missing
+            nothing is said.
 
         Raises:
             DatasetNotFoundError: one of the names is not in the catalog.
@@ -569,7 +592,15 @@ class AsyncCatalog:
                 changed.append(entry.path)
 
         await each(entries, one, at_once=self._config.max_concurrency)
+        for archive in await self._all_unpacked():
+            if is_meant(archive.uri):
+                changed += await unpacking_of(self._cache).changed_files(archive)
         return sorted(changed)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether each dataset is one file, as it comes."""
+        return not any(each.is_multi_file or each.unpack is not None for each in self._datasets.values())
 
     async def _cheap_cache_info(self, cache: BoundedCache) -> CacheInfo:
         """Read no sidecars but those of this catalog's datasets."""
@@ -710,7 +741,7 @@ class AsyncCatalog:
         return await cleanable(self._cache).clean(await self._declaring.declaration(), meant_by)
 
     async def invalidate(self, name: str) -> int:
-        """Drop what is cached of a dataset; the next fetch downloads it.
+        """Drop what is cached of a dataset, and what was unpacked of it; the next fetch downloads it.
 
         What is cached of its versions by `version_id` and `as_of` stays: a version never changes.
 
@@ -718,7 +749,7 @@ class AsyncCatalog:
             name: the dataset.
 
         Returns:
-            How many cached files were dropped.
+            How many cached files were dropped; what was in an archive isn't counted.
 
         Raises:
             DatasetNotFoundError: no such dataset.
@@ -940,6 +971,17 @@ class AsyncCatalog:
         if failures:
             raise failures[0]
         return [looks[target.key] for target in targets], listings
+
+    async def _as_unpacked(self, dataset: Dataset, status: DatasetStatus, entry: CacheEntry | None) -> DatasetStatus:
+        """Give the status of an archive the path of what is in it; a path is what `fetch` would return."""
+        archive_format = format_of(dataset.unpack, self._resolver.source(dataset))
+        if archive_format is None or status.path is None or entry is None:
+            return status
+        unpacked = await unpacking_of(self._cache).unpacked(entry, archive_format)
+        return replace(status, path=None if unpacked is None else unpacked.path)
+
+    async def _all_unpacked(self) -> list[Unpacked]:
+        return await self._cache.all_unpacked() if isinstance(self._cache, UnpackingPort) else []
 
     # -- datasets, targets, keys
 

@@ -65,6 +65,8 @@ class CatalogConfig:
         eviction_grace_seconds: a file that was given to a caller is not evicted within that time; 0 for no such time.
         lock_wait_seconds: how long to wait, without progress of the process that is fetching a file, before the work
             is done twice.
+        unpack_max_bytes: how much an archive may be when it is unpacked. Bytes.
+        unpack_max_files: how many files and directories may be in it.
 
     Raises:
         ConfigurationError: a value out of range, or an environment variable that can't be read.
@@ -85,9 +87,18 @@ class CatalogConfig:
     cache_min_free_bytes: int | None = _setting("cache_min_free_bytes", None, int)
     eviction_grace_seconds: float = _setting("eviction_grace_seconds", 60.0)
     lock_wait_seconds: float = _setting("lock_wait_seconds", 30.0)
+    unpack_max_bytes: int = _setting("unpack_max_bytes", 64 * 1024**3)
+    unpack_max_files: int = _setting("unpack_max_files", 100_000)
 
     def __post_init__(self) -> None:
-        whole = {"part_bytes": 1024, "max_concurrency": 1, "retries": 0, "restarts": 0}
+        whole = {
+            "part_bytes": 1024,
+            "max_concurrency": 1,
+            "retries": 0,
+            "restarts": 0,
+            "unpack_max_bytes": 1,
+            "unpack_max_files": 1,
+        }
         for name, least in whole.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -20,6 +20,8 @@
     │  ├─ VersioningNotSupportedError
     │  └─ TransferError(OSError)               gave up after the retries
     ├─ IntegrityError                          bytes that aren't what the remote says they are
+    ├─ ArchiveError                            an archive that can't be unpacked
+    │  └─ ArchiveTooLargeError                 one that would be larger than the limits
     ├─ EmptyGlobMatchError                     a pattern that matches nothing
     ├─ LockMismatchError                       something differs from what the data lock file names
     ├─ PushConflictError                       somebody else wrote since
@@ -235,6 +237,24 @@ class IntegrityError(DatacachalogError):
         super().__init__(
             f"{self.uri}: {what}: expected {expected}, got {got}; nothing was published, a cached copy is untouched"
         )
+
+
+class ArchiveError(DatacachalogError):
+    """An archive came whole from the remote, and can't be unpacked: damaged, encrypted, or of another format.
+
+    Attributes:
+        uri: the archive.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, uri: str, reason: str, *, hint: str = "fetch the archive itself with unpack=None") -> None:
+        self.uri = redact_uri(uri)
+        self.reason = reason
+        super().__init__(f"{self.uri} can't be unpacked: {reason}; nothing was published; {hint}")
+
+
+class ArchiveTooLargeError(ArchiveError):
+    """An archive would be more, unpacked, than `unpack_max_bytes` or `unpack_max_files` allow."""
 
 
 class EmptyGlobMatchError(DatacachalogError):

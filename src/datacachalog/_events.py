@@ -92,6 +92,15 @@ class RequestRetried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnpackStarted:
+    """The file, an archive, is here, and is being unpacked; that may take its time."""
+
+    operation: int
+    dataset: str
+    uri: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileFinished:
     """A file is in the cache, right and whole: `size_bytes` is its size, `bytes_downloaded` what was received.
 
@@ -148,6 +157,7 @@ Event = (
     | TransferRestarted
     | TransferAwaited
     | RequestRetried
+    | UnpackStarted
     | FileFinished
     | DatasetFinished
     | DatasetFailed

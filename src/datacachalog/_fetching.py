@@ -17,6 +17,7 @@ from typing import Literal, assert_never
 import anyio
 import anyio.lowlevel
 
+from ._archives import format_of
 from ._bounding import Stage, bounds_of
 from ._errors import (
     IntegrityError,
@@ -39,6 +40,7 @@ from ._pipeline.requests import Requests
 from ._pipeline.resolve import Selection, Target
 from ._pipeline.revalidate import LEAST_KEYS, is_confirmed, survey
 from ._pipeline.transfer import Begun, Elsewhere, NotThatVersionError, Staged, tell_received, transfer
+from ._pipeline.unpack import unpacked_result
 from ._pipeline.verify import verify
 from ._pipeline.workers import each, in_turns
 from .ports import BoundedCache, CacheEntry, CacheKey, CachePort, NotModified, Verified
@@ -120,9 +122,9 @@ class Fetching:
             await self._run(datasets)
         if gone := await self._note_use():
             # Evicted by another process before it could see that they are used.
-            missed = [d for d in datasets if d.name in self.results and gone.intersection(self.results[d.name].paths)]
+            missed = [d for d in datasets if gone.intersection(f.cached_path for f in self.files.get(d.name, ()))]
             for dataset in missed:
-                del self.results[dataset.name]
+                del self.results[dataset.name], self.files[dataset.name]
                 self._told.add(dataset.name)
             await self._run(missed)
             await self._note_use()
@@ -189,7 +191,7 @@ class Fetching:
         others: list[Dataset] = []
         revalidations: list[_Revalidation] = []
         async for dataset in in_turns(datasets):
-            target = self._resolver.known(dataset) if entries else None
+            target = self._resolver.known(dataset) if entries and dataset.unpack is None else None
             decision: Decision | None = None
             if target is not None and target.key in entries:
                 decision = self._decide(target, entries[target.key])
@@ -268,11 +270,13 @@ class Fetching:
                     result = stale_result(entry, outage)
                 else:
                     result = await self._fetch_file(target, entry)
+                if dataset.unpack is not None:
+                    result = await self._unpacked(dataset, target, result)
             except Exception as error:  # noqa: BLE001  # what is fetched of the others needs no second download
                 failures.append(error)
                 return
             results[target.key] = result
-            self._given[str(result.path)] = result.path
+            self._given[str(result.cached_path)] = result.cached_path
             if dataset.name in self._told:
                 return
             requests.notify(_file_finished(requests.operation, dataset.name, target.key.uri, result))
@@ -329,7 +333,7 @@ class Fetching:
             case Published(published, received_bytes):
                 reason = decision.reason if is_download else _CHANGED
                 tell_received(self._requests, target, published.metadata.size)
-                await self._keep_bounds(published)
+                await self._keep_bounds(published.path)
                 return file_result(published, "downloaded", received_bytes, reason)
             case NotModified():
                 return await self._revalidated(target, entry)
@@ -410,11 +414,11 @@ class Fetching:
 
     async def _publish(self, verified: Verified) -> CacheEntry:
         published = await self._cache.publish(verified)
-        await self._keep_bounds(published)
+        await self._keep_bounds(published.path)
         return published
 
-    async def _keep_bounds(self, published: CacheEntry) -> None:
-        self._given[str(published.path)] = published.path
+    async def _keep_bounds(self, published: Path) -> None:
+        self._given[str(published)] = published
         if self._bounds is not None and self._bounded is not None:
             await self._bounded.evict(self._bounds, spared=self._given)
 
@@ -440,6 +444,26 @@ class Fetching:
             )
         check_remote(target, await self._requests.head(target.dataset, target.key.uri, target.key.version_id))
         return replace(target, if_match=None)
+
+    async def _unpacked(self, dataset: Dataset, target: Target, result: FileResult) -> FileResult:
+        """Give what is in a file that was fetched, if it is an archive; one task at a time unpacks it."""
+        archive_format = format_of(dataset.unpack, target.key.uri)
+        while archive_format is not None:
+            lock = self._locks.setdefault(target.key, anyio.Lock())
+            async with lock:
+                flight = Flight(target, self._requests, self._cache)
+                try:
+                    unpacked = await unpacked_result(
+                        result, target, archive_format, self._requests, self._cache, flight
+                    )
+                finally:
+                    await flight.release()
+            if unpacked is not None:
+                await self._keep_bounds(result.path)
+                return unpacked
+            [entry] = await find_entries(self._cache, [target.key])  # it was dropped or replaced meanwhile
+            result = await self._fetch_file(target, entry)
+        return result
 
     def _decide(self, target: Target, entry: CacheEntry | None) -> Decision:
         return decide_now(target, entry, is_forced=self._is_forced, is_offline=self._is_offline)

@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from ._archives import FORMATS, SUFFIXES, UnpackOption, format_of
 from ._digests import parse_digest
 from ._errors import ConfigurationError, FetchAllError, MultiFileDatasetError, PushAllError, redact_uri
 
@@ -47,7 +48,7 @@ class Dataset:
             meant literally is written in brackets: `[*]`.
         description: one sentence for the people who read the catalog.
         cache_path: where the file is to lie in the cache, relative to the cache directory, instead of the layout's own
-            place; a directory for a glob or prefix dataset.
+            place; a directory for a glob or prefix dataset. Of an archive that is unpacked, where the archive lies.
         reader: what `load()` calls with the path (for several files: with the list of paths).
         checksum: the digest that the file must have, `"sha256:<hex>"`, `"md5:<hex>"`, `"crc64nvme:<base64>"`,
             `"crc32c:<base64>"` or `"crc32:<base64>"`: a pin. Only for a single file.
@@ -56,6 +57,9 @@ class Dataset:
         max_age: how long a cached copy is used without asking the remote, in seconds or as a `timedelta`; None means
             what the configuration says.
         tags: words to group datasets by.
+        unpack: None hands out the file as it is. `"auto"` unpacks it if its suffix is that of an archive, each file of
+            a glob or prefix dataset by its own; `"gzip"`, `"bz2"`, `"xz"`, `"zstd"`, `"zip"` or `"tar"` (compressed or
+            not) says what it is. A `checksum` is the archive's.
 
     Raises:
         ConfigurationError: a value that can't be right.
@@ -70,6 +74,7 @@ class Dataset:
     version_id: str | None = field(default=None, kw_only=True)
     max_age: float | None = field(default=None, kw_only=True)
     tags: tuple[str, ...] = field(default=(), kw_only=True)
+    unpack: UnpackOption | None = field(default=None, kw_only=True)
 
     def __init__(
         self,
@@ -83,6 +88,7 @@ class Dataset:
         version_id: str | None = None,
         max_age: float | timedelta | None = None,
         tags: Iterable[str] = (),
+        unpack: UnpackOption | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip() or name != name.strip() or not name.isprintable():
             raise ConfigurationError(
@@ -116,9 +122,18 @@ class Dataset:
         set_field(self, "version_id", version_id)
         set_field(self, "max_age", max_age)
         set_field(self, "tags", tuple(tags))
+        set_field(self, "unpack", unpack)
         for pin, value in (("checksum", checksum), ("version_id", version_id)):
             if value is not None and self.is_multi_file:
                 raise ConfigurationError(f"dataset {name!r}: a {pin} pins one file, {redact_uri(source)} may be many")
+        if unpack not in (None, "auto", *FORMATS):
+            known = ", ".join(map(repr, FORMATS))
+            raise ConfigurationError(f"dataset {name!r}: unpack is None, 'auto', or one of {known}: got {unpack!r}")
+        if unpack == "auto" and not self.is_multi_file and format_of(unpack, source) is None:
+            raise ConfigurationError(
+                f"dataset {name!r}: {redact_uri(source)} has none of the suffixes {', '.join(SUFFIXES)}:"
+                f" say what it is, unpack={FORMATS[0]!r} for example, or leave unpack out"
+            )
 
     @property
     def is_multi_file(self) -> bool:
@@ -225,7 +240,8 @@ class DatasetStatus:
         name: the dataset.
         source: its source.
         freshness: how the cached copy relates to the remote; of several files, the least fresh one's.
-        path: the cached file; None if nothing is cached, and for glob and prefix datasets.
+        path: the cached file; None if nothing is cached, and for glob and prefix datasets. Of an archive what was
+            unpacked of it; None if that has to be done (again).
         size: bytes, cached; of the remote if nothing is cached; None if neither is known.
         cached_at: when it was published here; of several files, the oldest.
         reason: why it is what it is.
@@ -246,13 +262,15 @@ class FetchResult(os.PathLike[str]):
 
     Args:
         name: the dataset.
-        paths: its files, sorted by key; one for a dataset of a single file.
+        paths: its files, sorted by key; one for a dataset of a single file; those of an unpacked archive, sorted by
+            their names in it.
         action: what was done; of several files, the one that cost most.
         bytes_downloaded: body bytes received for it, those received again after a break included.
         reason: why that was done.
         verified_by: what the bytes were compared with before they were published (`CacheMetadata.verified_by`); of
             several files, None as soon as one of them had nothing but its length.
         is_multi_file: whether it is a glob or prefix dataset, which has no single `path`.
+        directory: the directory that `paths` lie in, if it is an archive of many files that was unpacked.
     """
 
     name: str
@@ -262,17 +280,18 @@ class FetchResult(os.PathLike[str]):
     reason: str
     verified_by: str | None = None
     is_multi_file: bool = False
+    directory: Path | None = None
 
     @property
     def path(self) -> Path:
-        """The single file.
+        """The single file; of an unpacked archive of many files the directory that they lie in.
 
         Raises:
             MultiFileDatasetError: it is a glob or prefix dataset; use `paths`.
         """
         if self.is_multi_file:
             raise MultiFileDatasetError(self.name, "use .paths")
-        return self.paths[0]
+        return self.paths[0] if self.directory is None else self.directory
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -409,7 +428,8 @@ class CacheInfo:
     """What the cache holds.
 
     Args:
-        total_bytes: data files, of this catalog's datasets and of others; sidecars and partials are not counted.
+        total_bytes: data files, of this catalog's datasets and of others, archives and what was unpacked of them;
+            sidecars and partials are not counted.
         files: how many data files.
         datasets: name → bytes, for the datasets of this catalog; 0 for those that aren't cached.
     """

@@ -50,16 +50,18 @@ def read_files(paths: Sequence[Path], *, is_multi_file: bool, as_: ReadAs | None
     """Read the files of a dataset.
 
     Args:
-        paths: the files, at least one.
+        paths: the files; only an archive may hold none.
         is_multi_file: whether there might be any number of them; then text and JSON come as lists.
         as_: what to make of them; None means the first installed library that reads their suffix.
         arguments: for the library's function.
 
     Raises:
-        ConfigurationError: nothing reads that suffix, or what does is not installed.
+        ConfigurationError: nothing reads that suffix, or what does is not installed; or there is no file.
     """
     if as_ in ("text", "json"):
         return _read_plain(paths, as_, is_multi_file=is_multi_file, arguments=arguments)
+    if not paths:
+        raise ConfigurationError("there is nothing to read: the archive holds no file")
     if is_multi_file:
         paths = [path for path in paths if not path.name.startswith(("_", "."))] or paths
     file_format = _format_of(paths)

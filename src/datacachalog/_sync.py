@@ -145,7 +145,8 @@ class Catalog:
                 `"raise"` raises; None means what the configuration says.
 
         Returns:
-            The path, which holds exactly one version of the object.
+            The path, which holds exactly one version of the object; with `Dataset.unpack` what was in it: a file, or
+            of an archive of many files a directory.
 
         Raises:
             DatasetNotFoundError: no such dataset.
@@ -158,6 +159,7 @@ class Catalog:
             LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
+            ArchiveError: it can't be unpacked.
             CacheError: the cache can't be written.
         """
         return self._run(
@@ -177,6 +179,8 @@ class Catalog:
     ) -> list[Path]:
         """Give local paths to all files of a dataset, sorted by key; a list of one for a single file.
 
+        Of an archive that is unpacked, the paths of the files in it, sorted by their names.
+
         Args:
             name: the dataset.
             as_of: the files, and the versions of them, that were there at that time; as in `fetch`.
@@ -190,6 +194,7 @@ class Catalog:
             LockMismatchError: a frozen catalog, and the data lock file names something else.
             StorageError: the remote refused; or it did not answer and nothing is cached.
             IntegrityError: the bytes are not those that the remote announced.
+            ArchiveError: a file can't be unpacked.
             CacheError: the cache can't be written.
         """
         return self._run(
@@ -248,8 +253,9 @@ class Catalog:
 
         Args:
             name: the dataset.
-            reader: is called with the path, of a glob or prefix dataset with the list of paths; None means the
-                dataset's own reader, else one chosen by the suffix among the installed libraries.
+            reader: is called with the path, of a glob or prefix dataset or an unpacked archive of many files with the
+                list of paths; None means the dataset's own reader, else one chosen by the suffix among the installed
+                libraries.
             as_: `"pandas"`, `"polars"`, `"arrow"` or `"duckdb"` for a frame of that library (of DuckDB a relation,
                 which reads the files when it is used), `"text"`, or `"json"`; goes before the dataset's own reader.
             **kwargs: for the reader, or for the library's function that reads such files.
@@ -327,14 +333,15 @@ class Catalog:
     def verify(self, names: Iterable[str] | None = None) -> list[Path]:
         """Read the cached files and tell which ones don't have the digest that they were published with.
 
-        Reads only the cache, every byte of it; nothing is asked of the remote. What is found is not served by the next
-        fetch if its size or time was changed too; else `invalidate` it.
+        Reads only the cache, every byte of it, archives and what was unpacked of them; nothing is asked of the remote.
+        What is found is not served by the next fetch if its size or time was changed too; else `invalidate` it.
 
         Args:
             names: the datasets; None means all of the catalog.
 
         Returns:
-            The paths of files that were changed, sorted; of files that are missing nothing is said.
+            The paths of files that were changed, or added to an unpacked archive, sorted; of files that are missing
+            nothing is said.
 
         Raises:
             DatasetNotFoundError: one of the names is not in the catalog.
@@ -475,7 +482,7 @@ class Catalog:
         return self._run(lambda core: core.clean())
 
     def invalidate(self, name: str) -> int:
-        """Drop what is cached of a dataset; the next fetch downloads it.
+        """Drop what is cached of a dataset, and what was unpacked of it; the next fetch downloads it.
 
         What is cached of its versions by `version_id` and `as_of` stays: a version never changes.
 
@@ -483,7 +490,7 @@ class Catalog:
             name: the dataset.
 
         Returns:
-            How many cached files were dropped.
+            How many cached files were dropped; what was in an archive isn't counted.
 
         Raises:
             DatasetNotFoundError: no such dataset.

@@ -1,9 +1,9 @@
 """What becomes of work in a thread when the one who waits for it is cancelled? It goes on: a thread can't be stopped.
 
 So either the cancellation waits for the work (`to_its_end`), because the work would otherwise write into a file that is
-being closed, or take a claim that nobody gives back; or the work is left to itself (`in_daemon_thread`), because it may
-take long and has no effect. Both hold for anyio's cancel scopes and for asyncio's `Task.cancel()`, against which a
-shielded scope alone does not help.
+being closed, or take a claim that nobody gives back, and the work is told to hurry if it can; or it is left to itself
+(`in_daemon_thread`), because it may take long and has no effect. Both hold for anyio's cancel scopes and for asyncio's
+`Task.cancel()`, against which a shielded scope alone does not help.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from ._archives import UnpackFormat
 from ._config import CatalogConfig
 from ._digests import CrcAlgorithm
 from ._events import DatasetFailed as DatasetFailed
@@ -26,6 +27,7 @@ from ._events import TransferAdvanced as TransferAdvanced
 from ._events import TransferAwaited as TransferAwaited
 from ._events import TransferRestarted as TransferRestarted
 from ._events import TransferStarted as TransferStarted
+from ._events import UnpackStarted as UnpackStarted
 from ._models import CacheMetadata, FileMetadata, ObjectVersion
 
 Observer: TypeAlias = Callable[[Event], None]
@@ -601,6 +603,53 @@ class ClaimsPort(Protocol):
 
     async def release(self, claim: Claim) -> None:
         """Give a claim back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What was in an archive.
+
+    Args:
+        uri: the archive.
+        path: the file, absolute; for an archive of many files the directory that they lie in.
+        files: the regular files, sorted by their names in the archive.
+        size: bytes of all files.
+    """
+
+    uri: str
+    path: Path
+    files: tuple[Path, ...]
+    size: int
+
+
+@runtime_checkable
+class UnpackingPort(Protocol):
+    """A cache that can also unpack the archives that it holds.
+
+    `CachePort.remove` drops what was unpacked too, and for a `BoundedCache` it counts, is used, and is evicted as one
+    with its archive.
+    """
+
+    async def unpacked(self, entry: CacheEntry, archive_format: UnpackFormat) -> Unpacked | None:
+        """Give what was unpacked of this very archive; None if it isn't there as it was unpacked."""
+        ...
+
+    async def unpack(
+        self, entry: CacheEntry, archive_format: UnpackFormat, *, max_bytes: int, max_files: int
+    ) -> Unpacked | None:
+        """Unpack a cached archive, in one step that a reader sees whole or not at all.
+
+        None if the archive is no longer there as the entry says. Cancelled, it stops soon, and leaves nothing.
+        """
+        ...
+
+    async def all_unpacked(self) -> list[Unpacked]:
+        """List what was unpacked of all archives, of whatever catalog."""
+        ...
+
+    async def changed_files(self, unpacked: Unpacked) -> list[Path]:
+        """Read the files and give those that were changed or added since they were unpacked."""
         ...
 
 

@@ -16,6 +16,7 @@ from datacachalog._events import (
     TransferAwaited,
     TransferRestarted,
     TransferStarted,
+    UnpackStarted,
 )
 from datacachalog.progress._tally import STALLED_SECONDS, WINDOW_SECONDS, Tally
 
@@ -241,6 +242,19 @@ def test_time_left_once_all_sizes_are_known(teller):
     teller.advance("a", 5 * MB)
     teller.tally.sample(1.0)
     assert 3.0 == teller.progress.seconds_left
+
+
+def test_an_archive_that_is_unpacked_has_a_line(teller):
+    """Whatever its size, and whether or not it was downloaded first; it adds no bytes, and hides none."""
+    teller.start(2)
+    teller.resolve("a")
+    teller.resolve("b")
+    teller.begin("a", 9)
+    for name in ("a", "b"):
+        teller.tally.fold(UnpackStarted(operation=1, dataset=name, uri=f"s3://b/{name}"))
+    progress = teller.progress
+    lines = [(file.dataset, file.is_unpacking) for file in progress.active]
+    assert ([("a", True), ("b", True)], 9, True) == (lines, progress.total_bytes, progress.are_sizes_known)
 
 
 def test_sizes_are_not_known_while_a_dataset_may_be_any_number_of_files(teller):

@@ -181,6 +181,20 @@ def test_the_summary_of_nothing_but_failures_does_not_boast():
     assert "nothing downloaded in 0.8 s, 2 failed" == summary_text(summary(files_downloaded=0, datasets_failed=2))
 
 
+def test_a_file_that_is_being_unpacked_says_so():
+    """It is here, and no more bytes of it will come."""
+    file = ActiveFile(
+        dataset="survey",
+        uri="s3://bucket/survey.zip",
+        is_only_file=True,
+        owner=None,
+        received_bytes=1,
+        size_bytes=1,
+        is_unpacking=True,
+    )
+    assert "survey (unpacking)" == file_text(file)
+
+
 def test_a_push_says_that_it_is_one():
     """What is counted goes the other way."""
     assert "3/12 datasets pushed, 12.3 of 61.3 MB, 7.0 MB/s, 0:07 left" == line_text(progress(is_push=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import faulthandler
 import fcntl
 import gc
@@ -25,6 +26,7 @@ import threading
 import time
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,7 +47,13 @@ from datacachalog import (
 )
 from datacachalog._digests import crc_functions
 from datacachalog._pipeline import requests
-from datacachalog.cache import _disk, _eviction, _partials, _usage
+from datacachalog.cache import (  # noqa: F401  # `_extraction`: once for all children
+    _disk,
+    _eviction,
+    _extraction,
+    _partials,
+    _usage,
+)
 from datacachalog.ports import CacheKey
 from datacachalog.testing import MemoryStorage
 
@@ -211,6 +219,22 @@ def _memory_catalog(root: str, version: int, **settings: Any) -> AsyncCatalog:
     )
 
 
+ARCHIVED = {"x": SMALL_BYTES, "dir/y": LARGE_BYTES}
+
+
+def _archive_catalog(root: str, version: int, **settings: Any) -> AsyncCatalog:
+    """A catalog of one archive, whose members tell its version."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, size in ARCHIVED.items():
+            archive.writestr(zipfile.ZipInfo(name), content(name, version, size))
+    storage = MemoryStorage()
+    storage.put("s3://bucket/archive.zip", buffer.getvalue())
+    datasets = [Dataset("archive", "s3://bucket/archive.zip", unpack="auto")]
+    config = CatalogConfig(**settings)
+    return AsyncCatalog(datasets, cache_dir=root, storage=storage, config=config, progress=False)
+
+
 def act(root: str, *, name: str, action: str, version: int, stop_at: int = 0, when: str = "before") -> dict[str, Any]:
     """Do one thing to a cache, and end at one of the effects that it has on the file system."""
     effects = Effects(root, stop_at, when)
@@ -219,7 +243,9 @@ def act(root: str, *, name: str, action: str, version: int, stop_at: int = 0, wh
 
     async def do() -> None:
         settings = {"max_age_seconds": 0.000001} if action == "touch" else {"eviction_grace_seconds": 0.0}
-        async with _memory_catalog(root, version, **settings) as catalog:
+        is_archive = name == "archive"
+        made = (_archive_catalog if is_archive else _memory_catalog)(root, version, **settings)
+        async with made as catalog:
             if action == "invalidate":
                 await catalog.invalidate(name)
             elif action == "evict":
@@ -275,6 +301,36 @@ def recover(root: str, *, name: str, version: int) -> dict[str, Any]:
         }
 
     return asyncio.run(go_on())
+
+
+def recover_archive(root: str, *, version: int) -> dict[str, Any]:
+    """Look at what a dead process has left of an archive, and go on."""
+
+    def version_in(tree: Path) -> int:
+        found = {path.relative_to(tree).as_posix(): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+        if found.keys() != ARCHIVED.keys():
+            raise WrongBytesError(f"the tree holds {sorted(found)}")
+        versions = {version_of(name, data) for name, data in found.items()}
+        if len(versions) != 1:
+            raise WrongBytesError(f"the tree is a mix of the versions {sorted(versions)}")
+        return versions.pop()
+
+    async def go_on() -> dict[str, Any]:
+        async with _archive_catalog(root, version) as catalog:
+            found = 0
+            with contextlib.suppress(StorageUnreachableError):
+                found = version_in(await catalog.fetch("archive", offline=True))
+            fetched = version_in(await catalog.fetch("archive"))
+            again = (await catalog.fetch_all())["archive"]
+            seen = {"found": found, "fetched": fetched, "again": [version_in(again.path), again.action]}
+            await catalog.invalidate("archive")
+            await catalog.fetch("archive")
+        return seen
+
+    seen = asyncio.run(go_on())
+    # A directory whose owner hadn't written its name yet stays for an hour; there is nothing in it.
+    half = [str(path) for path in Path(root, ".datacachalog", "unpacking").glob("*/tree")]
+    return {**seen, "half": half, "trees": len(list(Path(root, "@unpacked").glob("*/*")))}
 
 
 def _useless(root: str) -> list[str]:
@@ -566,6 +622,7 @@ def evict(cache_dir: str, *, seed: int, seconds: float) -> dict[str, int]:
 _TASKS: dict[str, Callable[..., Any]] = {
     "act": act,
     "recover": recover,
+    "recover_archive": recover_archive,
     "fetch": fetch,
     "stress": stress,
     "evict": evict,

@@ -38,6 +38,7 @@ from datacachalog import (
 DATASETS = [
     Dataset("customers", "s3://bucket/customers.parquet", max_age=60, tags=["crm"]),
     Dataset("orders", Path("orders") / "*.csv", reader=list),
+    Dataset("survey", "s3://bucket/survey.bin", unpack="zip"),
 ]
 
 

@@ -26,7 +26,11 @@ _LEAST_FRESH = (Freshness.UNKNOWN, Freshness.MISSING, Freshness.STALE, Freshness
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What became of one file."""
+    """What became of one file.
+
+    An archive that was unpacked has as its `path` what was in it: a file, or a directory whose files are the `members`;
+    the `archive` is the cached file.
+    """
 
     path: Path
     action: FetchAction
@@ -35,6 +39,18 @@ class FileResult:
     reason: str
     verified_by: str | None
     metadata: CacheMetadata
+    archive: Path | None = None
+    members: tuple[Path, ...] | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that a reader gets."""
+        return (self.path,) if self.members is None else self.members
+
+    @property
+    def cached_path(self) -> Path:
+        """The file of which the cache knows whether it is in use."""
+        return self.archive or self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +84,13 @@ def fetch_result(dataset: Dataset, files: Sequence[FileResult]) -> FetchResult:
     dearest = max(files, key=lambda file: _COST[file.action])
     return FetchResult(
         name=dataset.name,
-        paths=tuple(file.path for file in files),
+        paths=tuple(path for file in files for path in file.paths),
         action=dearest.action,
         bytes_downloaded=sum(file.bytes_downloaded for file in files),
         reason=dearest.reason,
         verified_by=dearest.verified_by if all(file.verified_by for file in files) else None,
         is_multi_file=dataset.is_multi_file,
+        directory=None if dataset.is_multi_file or files[0].members is None else files[0].path,
     )
 
 

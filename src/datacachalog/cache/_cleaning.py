@@ -18,10 +18,11 @@ from ..ports import CacheKey
 from . import _disk, _leases
 from ._claims import lock_file
 from ._evictor import Evictor
-from ._layout import candidates
+from ._layout import UNPACKED, candidates, unpacked_home
 from ._partials import ownerless
 from ._processes import is_tag_gone
 from ._removal import Ground, finish_removal, is_as_published, leaving_place, read_metadata
+from ._unpacked import remove_ownerless
 
 _LONGEST_WRITE_SECONDS = 3600.0
 
@@ -49,7 +50,7 @@ def clean_sidecars(ground: Ground, evictor: Evictor, is_stopped: Callable[[], bo
     """Remove the sidecars whose data is gone; returns the bytes."""
     freed = 0
     for path in _sidecars(ground.meta, ".json"):
-        place = os.path.relpath(path, ground.meta).removesuffix(".json").replace(os.sep, "/")
+        place = _place(ground, path)
         data = ground.data_path(place)
         if not os.path.lexists(data):
             with suppress(OSError):
@@ -61,6 +62,14 @@ def clean_sidecars(ground: Ground, evictor: Evictor, is_stopped: Callable[[], bo
     return freed
 
 
+def clean_trees(ground: Ground, is_stopped: Callable[[], bool]) -> int:
+    """Remove what was unpacked of archives that are gone; returns the bytes."""
+    if not os.path.isdir(os.path.join(ground.root, UNPACKED)):
+        return 0
+    homes = {unpacked_home(_place(ground, path)) for path in _sidecars(ground.meta, ".json")}
+    return remove_ownerless(ground.root, homes, is_stopped)
+
+
 def clean_undeclared(
     ground: Ground, evictor: Evictor, is_wanted: Callable[[str], bool], is_stopped: Callable[[], bool]
 ) -> tuple[int, bool]:
@@ -69,7 +78,7 @@ def clean_undeclared(
     for path in _sidecars(ground.meta, ".json"):
         metadata = read_metadata(path)
         if metadata is not None and not is_wanted(metadata.source):
-            place = os.path.relpath(path, ground.meta).removesuffix(".json").replace(os.sep, "/")
+            place = _place(ground, path)
             removed = None
             with suppress(OSError):
                 removed = evictor.remove(place, lambda found: not is_wanted(found.source))
@@ -135,6 +144,10 @@ def _sidecars(meta: str, suffix: str) -> Iterator[str]:
         for name in names:
             if name.endswith(suffix):
                 yield os.path.join(directory, name)
+
+
+def _place(ground: Ground, sidecar: str) -> str:
+    return os.path.relpath(sidecar, ground.meta).removesuffix(".json").replace(os.sep, "/")
 
 
 def _is_missing(data: str, _: CacheMetadata) -> bool:

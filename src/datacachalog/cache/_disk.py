@@ -6,8 +6,9 @@ So there is one place to see what a process may have done, and not yet done, whe
 from __future__ import annotations
 
 import os
+import stat
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from io import FileIO
 
@@ -175,3 +176,24 @@ def remove_directory(path: str) -> None:
         for name in os.listdir(path):
             remove_file(os.path.join(path, name))
         os.rmdir(path)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and all that is in it, through no link, as far as it is there and may be removed."""
+    with suppress(OSError):
+        for name in os.listdir(path):
+            inner = os.path.join(path, name)
+            if is_directory(inner):
+                remove_tree(inner)
+            else:
+                remove_file(inner)
+        os.rmdir(path)
+
+
+def is_directory(path: str) -> bool:
+    """Whether a directory is there: one itself, and no link to one."""
+    is_junction: Callable[[str], bool] | None = getattr(os.path, "isjunction", None)  # Windows, from Python 3.12 on
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode) and not (is_junction is not None and is_junction(path))
+    except OSError:
+        return False

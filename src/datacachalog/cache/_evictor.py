@@ -22,9 +22,10 @@ from ..ports import Bounds
 from . import _disk
 from ._claims import key_hash, lock_file
 from ._eviction import Candidate, excess_bytes, in_order, is_protected
-from ._layout import key_at
+from ._layout import UNPACKED, key_at
 from ._leases import is_held
 from ._removal import Ground, is_as_published, read_metadata, remove_entry
+from ._unpacked import remove_trees, tree_bytes
 from ._usage import Times, Usage
 
 _MOST_CANDIDATES = 20_000
@@ -140,6 +141,8 @@ class Evictor:
                 return None
         try:
             freed = remove_entry(self._ground, place, is_free)
+            if freed is not None:
+                freed += remove_trees(self._ground.root, place)
         finally:
             if is_locked:
                 claims.release(claimed)
@@ -207,8 +210,9 @@ class Evictor:
 
 
 def files(ground: Ground, times: Times) -> Iterator[Candidate]:
-    """Give every file that has a sidecar, with its size on disk and its last use; no sidecar is read."""
+    """Give every file that has a sidecar, with its size on disk, unpacked too, and its last use; no sidecar is read."""
     start = len(ground.meta) + 1
+    has_trees = os.path.isdir(os.path.join(ground.root, UNPACKED))
     waiting = [ground.meta]
     while waiting:
         directory = waiting.pop()
@@ -229,7 +233,8 @@ def files(ground: Ground, times: Times) -> Iterator[Candidate]:
                 data = os.lstat(f"{ground.root}{os.sep}{name}")
                 if stat.S_ISREG(data.st_mode):
                     published_ns = entry.stat(follow_symlinks=False).st_mtime_ns
-                    yield Candidate(max(times.last_use_ns(place), published_ns), place, data.st_size, data.st_mtime_ns)
+                    size = data.st_size + (tree_bytes(ground.root, place) if has_trees else 0)
+                    yield Candidate(max(times.last_use_ns(place), published_ns), place, size, data.st_mtime_ns)
 
 
 _evictors: dict[str, Evictor] = {}

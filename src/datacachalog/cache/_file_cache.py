@@ -33,28 +33,42 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from .._archives import UnpackFormat
 from .._chance import chance
 from .._digests import CrcAlgorithm, digest_file
-from .._errors import CacheError, IntegrityError, UnsafePathError, redact_uri
+from .._errors import ArchiveError, CacheError, IntegrityError, UnsafePathError, redact_uri
 from .._models import CacheMetadata, FileMetadata
 from .._sources import absolute_path
 from .._threads import to_its_end
-from ..ports import Bounds, Busy, CacheEntry, CacheKey, Claim, Declaration, Lease, Verified, VersionChangedError
+from ..ports import (
+    Bounds,
+    Busy,
+    CacheEntry,
+    CacheKey,
+    Claim,
+    Declaration,
+    Lease,
+    Unpacked,
+    Verified,
+    VersionChangedError,
+)
 from . import _disk, _sidecar
 from ._claims import key_hash, lock_file
-from ._cleaning import clean_leftovers, clean_sidecars, clean_undeclared
+from ._cleaning import clean_leftovers, clean_sidecars, clean_trees, clean_undeclared
 from ._declarations import declare, out_of_date
 from ._evictor import Eviction, Evictor, evictor_of, files
 from ._failures import cache_failures
 from ._hops import in_thread
 from ._layout import CACHE_TAG, STATE_DIRECTORY, key_at, places
 from ._leases import hold, let_go
+from ._manifest import Limits
 from ._partials import Partial, begin, in_progress, missing_range, resumable
 from ._processes import tag
 from ._reads import read_in_thread
 from ._removal import Ground, is_as_published, remove_entry
 from ._snapshots import Copying, LocalCopy
 from ._staging import StagedFile
+from ._unpacked import UnpackedTrees, has_decayed, remove_trees, unpacking_limiter
 from ._usage import Usage, usage_of
 
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
@@ -218,6 +232,67 @@ class FileCache:
                 return True
         return digest == entry.metadata.digest
 
+    # -- what is unpacked of the archives
+
+    async def unpacked(self, entry: CacheEntry, archive_format: UnpackFormat) -> Unpacked | None:
+        """Give what was unpacked of this very archive; None if it isn't there as it was unpacked."""
+        return await _in_own_thread(lambda: self._trees.find(entry, archive_format))
+
+    async def unpack(
+        self, entry: CacheEntry, archive_format: UnpackFormat, *, max_bytes: int, max_files: int
+    ) -> Unpacked | None:
+        """Unpack a cached archive, in one step that a reader sees whole or not at all.
+
+        As many at a time as there are processors. Cancelled, it stops within a MiB, and leaves nothing.
+
+        Returns:
+            What was in it; None if the archive is no longer there as the entry says.
+
+        Raises:
+            ArchiveError: it is damaged, encrypted, of another format, or larger than the limits.
+            UnsafePathError: one of its members may not be written.
+            ConfigurationError: the library for its format isn't installed.
+            CacheFullError: no space left.
+            CacheError: the cache directory can't be written.
+        """
+        limits = Limits(max_bytes, max_files)
+        stop = threading.Event()
+
+        def work() -> Unpacked | None:
+            with cache_failures(str(self.cache_dir)):
+                found = self._trees.find(entry, archive_format)  # somebody may have been faster
+                if found is not None:
+                    return found
+                self._create_root()
+                try:
+                    return self._trees.unpack(entry, archive_format, limits, stop.is_set)
+                except ArchiveError:
+                    if not has_decayed(entry, stop.is_set):
+                        raise
+                    self._remove(entry.key)
+                    return None
+
+        async with unpacking_limiter():
+            return await to_its_end(anyio.to_thread.run_sync(work), interrupt=stop.set)
+
+    async def all_unpacked(self) -> list[Unpacked]:
+        """List what was unpacked of all archives, of whatever catalog."""
+        return await _in_own_thread(self._trees.all)
+
+    async def changed_files(self, unpacked: Unpacked) -> list[Path]:
+        """Read the files and give those that were changed or added since they were unpacked.
+
+        Raises:
+            CacheError: one can't be read.
+        """
+        with cache_failures(str(unpacked.path)):
+            # Left to itself when cancelled: it may take long, and only reads.
+            return await anyio.to_thread.run_sync(self._trees.changed_files, unpacked, abandon_on_cancel=True)
+
+    @property
+    def _trees(self) -> UnpackedTrees:
+        return UnpackedTrees(self.cache_dir, self._directory, self._note_change)
+
     # -- the same, for who is in a worker thread
 
     def claim_here(self, key: CacheKey) -> Claim | Busy:
@@ -289,7 +364,7 @@ class FileCache:
                 total_bytes, number = total_bytes + found.size, number + 1
                 if is_stopped():
                     break
-            return total_bytes, number
+            return total_bytes, number + sum(len(unpacked.files) for unpacked in self._trees.all())
 
         return await self._in_stoppable_thread(count)
 
@@ -321,6 +396,7 @@ class FileCache:
             ground, evictor = self._ground, self._evictor
             freed = clean_leftovers(ground, os.path.dirname(self._lock_path), is_stopped)
             freed += clean_sidecars(ground, evictor, is_stopped)
+            freed += clean_trees(ground, is_stopped)
             old, others = out_of_date(os.path.join(ground.root, *_CATALOGS.split("/")), declaration)
             if old:
                 gone, kept = (
@@ -435,7 +511,8 @@ class FileCache:
             return Claim(key, found.header.etag, start, stop, entry)
         found = in_progress(partials, key)
         if found is None:
-            return Busy("another process", 0, None)
+            owner, received_bytes = self._trees.in_progress(key) or ("another process", 0)
+            return Busy(str(owner), received_bytes, None)
         return Busy(str(found.header.owner), found.received_bytes, found.header.size)
 
     def _unclaim(self, claim: Claim | Busy) -> None:
@@ -535,15 +612,16 @@ class FileCache:
                 _disk.touch(self._sidecar_path(place))
 
     def _remove(self, key: CacheKey) -> int:
-        removed = 0
+        removed = freed = 0
         with cache_failures(str(self.cache_dir)):
             for place in places(key):
                 entry = self._read(place, key)
-                if entry is None or not self._is_inside(place):
-                    continue
-                self._directory(_PARTIAL)
-                self._note_change(-(remove_entry(self._ground, place, lambda _: True) or 0))
-                removed += 1
+                if entry is not None and self._is_inside(place):
+                    self._directory(_PARTIAL)
+                    freed += remove_entry(self._ground, place, lambda _: True) or 0
+                    removed += 1
+                freed += remove_trees(os.fspath(self.cache_dir), place, source=key.uri)
+            self._note_change(-freed)
         return removed
 
     # -- bounds

@@ -8,6 +8,7 @@ The path is the bucket and the whole key, so nothing collides and the name and t
 - What has no such path (over-long names, names that are no text) or finds it taken (`a` next to `a/b`; names that are
   equal but for case on a file system that ignores it) lies at `@alt/<hash of the key>/<name>` instead; its sidecar
   says what it is.
+- What is unpacked of an archive lies apart, below `@unpacked/<hash of the archive's place>`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..ports import CacheKey
 
 STATE_DIRECTORY = ".datacachalog"
 CACHE_TAG = "CACHEDIR.TAG"
+UNPACKED = "@unpacked"
 
 _SEGMENT_MAX_BYTES = 240  # 255 less what the sidecar's suffix and the escapes of a short name need
 _PATH_MAX_BYTES = 3000  # PATH_MAX is 4096 on Linux; the cache directory's own path comes before
@@ -140,15 +142,32 @@ def _is_holdable(path: str, longest: int) -> bool:
     return len(encoded) <= longest and all(len(segment) <= _SEGMENT_MAX_BYTES for segment in encoded.split(b"/"))
 
 
-def _alternate(key: CacheKey, *, is_windows: bool) -> str:
+def unpacked_home(place: str) -> str:
+    """Give the directory for what is unpacked of the archive at a place, relative to the cache directory and with `/`.
+
+    A hash, because trees would lie in each other where the place of one archive goes on behind another's, and because
+    the paths in an archive need the length.
+    """
+    return f"{UNPACKED}/{hashlib.sha256(place.encode(errors='surrogatepass')).hexdigest()[:32]}"
+
+
+def _identity(key: CacheKey) -> str:
     identity = f"{key.uri}\0{key.version_id or ''}".encode(errors="surrogatepass")
-    digest = hashlib.sha256(identity).hexdigest()[:32]
-    last = key.uri.replace("\\", "/").rpartition("/")[2].encode(errors="xmlcharrefreplace").decode()
-    name = encode_segment(last, is_windows=is_windows)
+    return hashlib.sha256(identity).hexdigest()[:32]
+
+
+def _alternate(key: CacheKey, *, is_windows: bool) -> str:
+    last = key.uri.replace("\\", "/").rpartition("/")[2]
+    return f"@alt/{_identity(key)}/{short_name(last, is_windows=is_windows)}"
+
+
+def short_name(last: str, *, is_windows: bool = os.name == "nt") -> str:
+    """Write a name so that any file system holds it, with its suffix, in some 140 bytes; not to be read back."""
+    name = encode_segment(last.encode(errors="xmlcharrefreplace").decode(), is_windows=is_windows)
     stem, dot, suffix = name.rpartition(".")
     if dot and len(suffix.encode()) <= 40:
-        return f"@alt/{digest}/{_shortened(stem)}{dot}{suffix}"
-    return f"@alt/{digest}/{_shortened(name)}"
+        return f"{_shortened(stem)}{dot}{suffix}"
+    return _shortened(name)
 
 
 def _shortened(name: str) -> str:

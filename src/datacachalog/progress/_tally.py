@@ -28,6 +28,7 @@ from .._events import (
     TransferAwaited,
     TransferRestarted,
     TransferStarted,
+    UnpackStarted,
 )
 
 LARGE_BYTES = 1_000_000
@@ -51,6 +52,7 @@ class ActiveFile:
         owner: who fetches it, if this catalog only waits for it.
         received_bytes: how much of it is here; of a push, how much the remote has acknowledged.
         size_bytes: of the whole file; None while an owner hasn't told.
+        is_unpacking: it is here, and being unpacked.
         is_push: it goes to the remote.
     """
 
@@ -60,6 +62,7 @@ class ActiveFile:
     owner: str | None
     received_bytes: int
     size_bytes: int | None
+    is_unpacking: bool = False
     is_push: bool = False
 
 
@@ -146,6 +149,7 @@ class _File:
     owner: str | None = None
     moved_at: float = 0.0
     is_active: bool = True
+    is_unpacking: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -171,6 +175,11 @@ class _Operation:
     unnamed_datasets: int
     is_push: bool
     datasets: dict[str, _Dataset] = field(default_factory=dict)
+
+
+def _has_line(file: _File) -> bool:
+    """Whether a file is worth a line: it is large, or something else takes its time."""
+    return file.owner is not None or file.is_unpacking or _size(file) >= LARGE_BYTES
 
 
 def _size(file: _File) -> int:
@@ -248,6 +257,8 @@ class Tally:
                 self._await_file(dataset, event)
             case RequestRetried():
                 self._retries += 1
+            case UnpackStarted():
+                self._unpack_file(dataset, event)
             case _:
                 assert_never(event)
 
@@ -337,6 +348,14 @@ class Tally:
             file.received_bytes = event.received_bytes
         self._moved[file] = None
 
+    def _unpack_file(self, dataset: _Dataset, event: UnpackStarted) -> None:
+        if dataset.is_settled:
+            return
+        file = self._active_file(dataset, event.uri)
+        self._resize(file, file.size_bytes or 0)
+        file.owner, file.is_unpacking = None, True
+        self._moved[file] = None
+
     def _active_file(self, dataset: _Dataset, uri: str) -> _File:
         file = dataset.active.get(uri)
         if file is None:
@@ -422,6 +441,7 @@ class Tally:
                     owner=file.owner,
                     received_bytes=file.received_bytes,
                     size_bytes=file.size_bytes,
+                    is_unpacking=file.is_unpacking,
                     is_push=file.dataset.is_push,
                 )
                 for file in self._most_active(active_limit)
@@ -468,7 +488,7 @@ class Tally:
         shown = set(rows)
         waiting = nlargest(
             limit,
-            (f for f in self._moved if f.is_active and f not in shown and (f.owner or _size(f) >= LARGE_BYTES)),
+            (f for f in self._moved if f.is_active and f not in shown and _has_line(f)),
             key=_size,
         )
         self._moved.clear()

@@ -109,7 +109,9 @@ def file_text(file: ActiveFile) -> str:
     name = (
         file.dataset if file.is_only_file else f"{file.dataset}: {redact_uri(file.uri).rstrip('/').rpartition('/')[2]}"
     )
-    if file.owner is not None:
+    if file.is_unpacking:
+        name = f"{name} (unpacking)"
+    elif file.owner is not None:
         name = f"{name} (by {file.owner})"
     elif file.is_push:
         name = f"{name} (push)"
