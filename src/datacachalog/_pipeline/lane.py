@@ -12,6 +12,7 @@ keeps its place in the budget of requests until a handed-back answer has been de
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ from .transfer import SMALL_BYTES, Staged
 from .verify import verify_here
 
 _FIRST_WORKERS = 4
+_MOST_GROWTH = 8  # times as many workers in one step, at the most
 _TURN_SECONDS = 0.05  # then others that want the budget have their turn
 _PATIENCE_SECONDS = 0.002  # waits that are shorter than this in sum are no reason for more workers
 _READS_SECONDS = 60.0  # so long credentials are used that were good when they were taken
@@ -263,8 +265,7 @@ class Lane:
     def _work(self) -> _Errand | None:
         """Run errands; gives the one that is handed back with an answer."""
         turn_ends = time.monotonic() + _TURN_SECONDS
-        waited = 0.0
-        began = time.perf_counter()
+        waited, worked_before = 0.0, time.thread_time()
         while not self._is_interrupted:
             try:
                 errand = self._waiting.popleft()
@@ -277,17 +278,20 @@ class Lane:
             if not self._is_delivering:
                 self._is_delivering = True
                 self._loop.call_soon_threadsafe(self._deliver)
-            if waited > 0.5 * (time.perf_counter() - began) and waited > _PATIENCE_SECONDS:
-                self._loop.call_soon_threadsafe(self._employ_more, self._wanted)
-                waited, began = 0.0, time.perf_counter()
+            # Where the interpreter is busy, a wait is one for the other workers too, each as long as one's own work; what
+            # is more than that the remote has taken, and others could have worked meanwhile.
+            worked = max(time.thread_time() - worked_before, 0.0001)
+            if waited > max(_PATIENCE_SECONDS, 1.5 * self._wanted * worked):
+                self._loop.call_soon_threadsafe(self._employ_more, self._wanted, 1 + math.ceil(waited / worked))
+                waited, worked_before = 0.0, time.thread_time()
             if time.monotonic() > turn_ends:
                 break
         return None
 
-    def _employ_more(self, seen: int) -> None:
-        """Employ twice as many, since those there are mostly wait; several who say so at once say it once."""
+    def _employ_more(self, seen: int, useful: int) -> None:
+        """Employ as many as are of use; several who say so at once say it once."""
         if seen == self._wanted:
-            self._wanted = min(2 * self._wanted, self._requests.config.max_concurrency)
+            self._wanted = min(useful, _MOST_GROWTH * seen, self._requests.config.max_concurrency)
             self._employ()
 
     def _run(self, errand: _Errand) -> float:
