@@ -256,6 +256,21 @@ def test_meanwhile_calls_the_action(server):
     assert happened.is_set()
 
 
+def test_meanwhile_of_an_answer_without_a_body_comes_before_it(server):
+    """Whoever has the head of such an answer has all of it and goes on; it would be a race between the two."""
+    happened = threading.Event()
+
+    def act() -> None:
+        time.sleep(0.2)
+        happened.set()
+
+    server.add_faults(Meanwhile(act, method="HEAD"))
+    with _Client(server) as client:
+        client.send("HEAD /bucket/k.bin")
+        assert client.receive()
+        assert happened.is_set()
+
+
 # -- the answer
 
 

@@ -278,8 +278,8 @@ class Lane:
             if not self._is_delivering:
                 self._is_delivering = True
                 self._loop.call_soon_threadsafe(self._deliver)
-            # Where the interpreter is busy, a wait is one for the other workers too, each as long as one's own work; what
-            # is more than that the remote has taken, and others could have worked meanwhile.
+            # Where the interpreter is busy, one waits for the other workers too, for each as long as one works oneself.
+            # What is more than that the remote has taken, and others could have worked meanwhile.
             worked = max(time.thread_time() - worked_before, 0.0001)
             if waited > max(_PATIENCE_SECONDS, 1.5 * self._wanted * worked):
                 self._loop.call_soon_threadsafe(self._employ_more, self._wanted, 1 + math.ceil(waited / worked))

@@ -107,8 +107,8 @@ class Meanwhile(Fault):
     """When `after_bytes` bytes of the body have been given, `action` is called, and then the body goes on.
 
     Say, to put a new version of the object in its place: the rest of this body stays the old version's, and what is
-    asked for next is the new one. The action runs where the body is made: on the event loop for a `FaultyStorage`, in
-    a thread of the server for a `FaultServer`.
+    asked for next is the new one. Of an answer without a body it is called before the answer is sent. The action runs
+    where the body is made: on the event loop for a `FaultyStorage`, in a thread of the server for a `FaultServer`.
     """
 
     action: Callable[[], object]

@@ -519,6 +519,11 @@ class FaultServer:
         body_bytes = sum(len(body) for body in answer.body)
         rate = min(rates, default=None)
         sender = Sender(connection, self._pause, rate, body_bytes, lambda: self._end_flight(exchange))
+        if body_bytes == 0:  # who has the head has all of the answer and goes on, so this comes before
+            for fault in [fault for fault in due if isinstance(fault, Meanwhile | Swap)]:
+                due.remove(fault)
+                if not fault.after_bytes:
+                    self._act(connection, exchange, fault)
         sender.put_head(head_of(answer))
         with self._changed:
             exchange.status = answer.status
