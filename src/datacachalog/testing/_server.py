@@ -510,20 +510,21 @@ class FaultServer:
 
     def _deliver(self, connection: Connection, exchange: _Exchange, answer: Answer) -> None:
         """Send the answer, and do what is due at its bytes."""
-        due = [fault for fault in exchange.faults if isinstance(fault, Cut | Reset | Stall | Meanwhile | Swap)]
-        for fault in due:
-            if fault.after_bytes is None:
-                self._act(connection, exchange, fault)
-        due = sorted((fault for fault in due if fault.after_bytes is not None), key=_offset)
-        rates = [fault.bytes_per_second for fault in exchange.faults if isinstance(fault, Slow)]
         body_bytes = sum(len(body) for body in answer.body)
+        due: list[Cut | Reset | Stall | Meanwhile | Swap] = []
+        for fault in exchange.faults:
+            if not isinstance(fault, Cut | Reset | Stall | Meanwhile | Swap):
+                continue
+            # Who has the head of an answer without a body has all of it, and goes on.
+            is_too_late_after = body_bytes == 0 and isinstance(fault, Meanwhile | Swap) and fault.after_bytes == 0
+            if fault.after_bytes is None or is_too_late_after:
+                self._act(connection, exchange, fault)
+            else:
+                due.append(fault)
+        due.sort(key=_offset)
+        rates = [fault.bytes_per_second for fault in exchange.faults if isinstance(fault, Slow)]
         rate = min(rates, default=None)
         sender = Sender(connection, self._pause, rate, body_bytes, lambda: self._end_flight(exchange))
-        if body_bytes == 0:  # who has the head has all of the answer and goes on, so this comes before
-            for fault in [fault for fault in due if isinstance(fault, Meanwhile | Swap)]:
-                due.remove(fault)
-                if not fault.after_bytes:
-                    self._act(connection, exchange, fault)
         sender.put_head(head_of(answer))
         with self._changed:
             exchange.status = answer.status
