@@ -82,7 +82,7 @@ def test_g7_a_fetch_that_is_left_over_at_the_loops_end_leaves_no_claim(tmp_path,
     told: list[object] = []
     tasks: list[asyncio.Task[object]] = []
     begun = threading.Event()
-    claim = FileCache._claim
+    claim = FileCache.claim_here
 
     def slow_claim(cache: FileCache, key: object) -> object:
         found = claim(cache, key)
@@ -99,7 +99,7 @@ def test_g7_a_fetch_that_is_left_over_at_the_loops_end_leaves_no_claim(tmp_path,
         await anyio.to_thread.run_sync(begun.wait)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FileCache, "_claim", slow_claim)
+        patch.setattr(FileCache, "claim_here", slow_claim)
         asyncio.run(leave())
     assert tasks[0].cancelled()
     assert b"content" == asyncio.run(make().fetch("a")).read_bytes()

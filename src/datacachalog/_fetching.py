@@ -48,8 +48,6 @@ from .ports import BoundedCache, CacheEntry, CacheKey, CachePort, NotModified, V
 _RENEWED_SECONDS = 20.0
 _CHANGED = "the remote has another version"
 
-_RENEWED_SECONDS = 20.0
-
 
 @dataclass(frozen=True, slots=True)
 class Wish:

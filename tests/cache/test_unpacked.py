@@ -687,7 +687,7 @@ async def test_g7_others_see_how_far_it_is(cache, monkeypatch):
     flush = _disk.flush
 
     def look(file) -> None:
-        seen.append(cache._claim(entry.key))
+        seen.append(cache.claim_here(entry.key))
         flush(file)
 
     monkeypatch.setattr(_disk, "flush", look)

@@ -181,8 +181,8 @@ class FileCache:
             CacheError: the cache directory can't be written.
         """
         if isinstance(verified.content, tuple):
-            return await in_thread(lambda: self._publish(verified))
-        return await _in_own_thread(lambda: self._publish(verified))
+            return await in_thread(lambda: self.publish_here(verified))
+        return await _in_own_thread(lambda: self.publish_here(verified))
 
     async def touch(self, entries: Sequence[CacheEntry]) -> None:
         """Note that the remote confirmed these just now; a cache that can't be written stays as it is."""
@@ -203,11 +203,11 @@ class FileCache:
 
     async def claim(self, key: CacheKey) -> Claim | Busy:
         """Claim a file for this process, without waiting; granted also where nothing can be written or locked."""
-        return await in_thread(lambda: self._claim(key), undo=self._unclaim)
+        return await in_thread(lambda: self.claim_here(key), undo=self.release_here)
 
     async def release(self, claim: Claim) -> None:
         """Give a claim back."""
-        await in_thread(lambda: self._unclaim(claim))
+        await in_thread(lambda: self.release_here(claim))
 
     async def entries(self) -> list[CacheEntry]:
         """List all files cached, of whatever catalog."""
@@ -297,11 +297,28 @@ class FileCache:
 
     def claim_here(self, key: CacheKey) -> Claim | Busy:
         """Claim a file for this process, without waiting; granted also where nothing can be written or locked."""
-        return self._claim(key)
+        partials = self._data_path(_PARTIAL)
+        try:
+            self._directory(_LEASE)
+            is_ours = lock_file(self._lock_path).acquire(key_hash(key.uri, key.version_id))
+        except (OSError, UnsafePathError):
+            is_ours = True  # whether the cache can be written is for those to say who write to it
+        if is_ours:
+            entry, found = self._find(key), resumable(partials, key)
+            if found is None:
+                return Claim(key, entry=entry)
+            start, stop = missing_range(found)
+            return Claim(key, found.header.etag, start, stop, entry)
+        found = in_progress(partials, key)
+        if found is None:
+            owner, received_bytes = self._trees.in_progress(key) or ("another process", 0)
+            return Busy(str(owner), received_bytes, None)
+        return Busy(str(found.header.owner), found.received_bytes, found.header.size)
 
-    def release_here(self, claim: Claim) -> None:
-        """Give a claim back."""
-        self._unclaim(claim)
+    def release_here(self, claim: Claim | Busy) -> None:
+        """Give a claim back, if it is one."""
+        if isinstance(claim, Claim):
+            lock_file(self._lock_path).release(key_hash(claim.key.uri, claim.key.version_id))
 
     def publish_here(self, verified: Verified) -> CacheEntry:
         """Put the bytes in their place, in one step that a reader sees whole or not at all.
@@ -311,7 +328,31 @@ class FileCache:
             UnsafePathError: a symbolic link in the cache leads elsewhere.
             CacheError: the cache directory can't be written.
         """
-        return self._publish(verified)
+        with cache_failures(str(self.cache_dir)), self._temporary(verified) as (temporary, mtime_ns):
+            metadata = CacheMetadata(
+                source=verified.key.uri,
+                etag=verified.metadata.etag,
+                last_modified=verified.metadata.last_modified,
+                size=verified.metadata.size,
+                cached_at=datetime.now(UTC),
+                digest=verified.digest,
+                verified_by=verified.verified_by,
+                mtime_ns=mtime_ns,
+                version_id=verified.metadata.version_id,
+                pin=verified.pin,
+            )
+            refusal: OSError | None = None
+            for place in places(verified.key):
+                if self._is_taken(place, verified.key):
+                    continue
+                try:
+                    path = self._put(place, temporary, metadata)
+                    return CacheEntry(verified.key, Path(path), metadata, time.time())
+                except OSError as error:
+                    if error.errno not in _OCCUPIED | _UNHOLDABLE:
+                        raise
+                    refusal = error
+            raise refusal or CacheError(f"{verified.key.cache_path} in {self.cache_dir} is taken by another object")
 
     # -- bounds
 
@@ -495,56 +536,6 @@ class FileCache:
 
     def _begin_copy(self, path: str) -> Copying:
         return Copying(path, self._create_temporary())
-
-    def _claim(self, key: CacheKey) -> Claim | Busy:
-        partials = self._data_path(_PARTIAL)
-        try:
-            self._directory(_LEASE)
-            is_ours = lock_file(self._lock_path).acquire(key_hash(key.uri, key.version_id))
-        except (OSError, UnsafePathError):
-            is_ours = True  # whether the cache can be written is for those to say who write to it
-        if is_ours:
-            entry, found = self._find(key), resumable(partials, key)
-            if found is None:
-                return Claim(key, entry=entry)
-            start, stop = missing_range(found)
-            return Claim(key, found.header.etag, start, stop, entry)
-        found = in_progress(partials, key)
-        if found is None:
-            owner, received_bytes = self._trees.in_progress(key) or ("another process", 0)
-            return Busy(str(owner), received_bytes, None)
-        return Busy(str(found.header.owner), found.received_bytes, found.header.size)
-
-    def _unclaim(self, claim: Claim | Busy) -> None:
-        if isinstance(claim, Claim):
-            lock_file(self._lock_path).release(key_hash(claim.key.uri, claim.key.version_id))
-
-    def _publish(self, verified: Verified) -> CacheEntry:
-        with cache_failures(str(self.cache_dir)), self._temporary(verified) as (temporary, mtime_ns):
-            metadata = CacheMetadata(
-                source=verified.key.uri,
-                etag=verified.metadata.etag,
-                last_modified=verified.metadata.last_modified,
-                size=verified.metadata.size,
-                cached_at=datetime.now(UTC),
-                digest=verified.digest,
-                verified_by=verified.verified_by,
-                mtime_ns=mtime_ns,
-                version_id=verified.metadata.version_id,
-                pin=verified.pin,
-            )
-            refusal: OSError | None = None
-            for place in places(verified.key):
-                if self._is_taken(place, verified.key):
-                    continue
-                try:
-                    path = self._put(place, temporary, metadata)
-                    return CacheEntry(verified.key, Path(path), metadata, time.time())
-                except OSError as error:
-                    if error.errno not in _OCCUPIED | _UNHOLDABLE:
-                        raise
-                    refusal = error
-            raise refusal or CacheError(f"{verified.key.cache_path} in {self.cache_dir} is taken by another object")
 
     def _is_taken(self, place: str, key: CacheKey) -> bool:
         """Whether another object's copy lies there: on a file system that ignores case, say."""

@@ -221,14 +221,10 @@ class Wire:
             OSError: no connection, no answer.
             botocore.exceptions.BotoCoreError: no credentials.
         """
-        route = self._routes.get(bucket) or self._certain_route(bucket)
-        if route is None:
+        way = await self._way_to(bucket)
+        if way is None:
             return None
-        credentials = None
-        if route.signer is not None:
-            credentials = await self._current_credentials()
-            if credentials is None:
-                return None
+        route, credentials = way
         request = route.request(credentials, method, key, query, headers)
         answer: Answer | BulkAnswer
         if is_long:
@@ -243,7 +239,7 @@ class Wire:
 
     def is_signed_over_https(self, bucket: str) -> tuple[bool, bool] | None:
         """Tell of the short way to a bucket whether requests are signed there, and encrypted; None if there is none."""
-        route = self._routes.get(bucket) or self._certain_route(bucket)
+        route = self._route_to(bucket)
         return None if route is None else (route.signer is not None, route.origin.is_tls)
 
     async def send_body(
@@ -262,15 +258,13 @@ class Wire:
         Raises:
             botocore.exceptions.BotoCoreError: no connection, no answer, no credentials.
         """
-        route = self._routes.get(bucket) or self._certain_route(bucket)
-        if route is None or self._http_session is None:
+        way = None if self._http_session is None else await self._way_to(bucket)
+        if way is None:
             return None
+        route, credentials = way
         path, arguments = route.path + encode_path(key), encode_query(query)
         sent: Mapping[str, str] = {**headers, "user-agent": route.user_agent}
-        if route.signer is not None:
-            credentials = await self._current_credentials()
-            if credentials is None:
-                return None
+        if route.signer is not None and credentials is not None:
             sent = route.signer.sign(credentials, "PUT", route.host, path, arguments, sent, payload_hash=payload_hash)
         url = f"{'https' if route.origin.is_tls else 'http'}://{route.host}{path}"
         request = _Request("PUT", f"{url}?{arguments}" if arguments else url, sent, body)
@@ -294,18 +288,24 @@ class Wire:
             OSError: no connection.
             botocore.exceptions.BotoCoreError: no credentials.
         """
-        route = self._routes.get(bucket) or self._certain_route(bucket)
-        if route is None:
+        way = await self._way_to(bucket)
+        if way is None:
             return None
-        credentials = None if route.signer is None else await self._current_credentials()
-        if route.signer is not None and credentials is None:
-            return None
+        route, credentials = way
         return ThreadedWire(route, credentials, await self._long.way_to(route.origin))
 
     def forget(self, bucket: str) -> None:
         """Leave the bucket's next request to the client."""
         self._routes.pop(bucket, None)
         self._certain = None
+
+    async def _way_to(self, bucket: str) -> tuple[_Route, Credentials | None] | None:
+        """Give the route to a bucket, with the credentials to sign with if its requests are signed."""
+        route = self._route_to(bucket)
+        if route is None or route.signer is None:
+            return None if route is None else (route, None)
+        credentials = await self._current_credentials()
+        return None if credentials is None else (route, credentials)
 
     async def _current_credentials(self) -> Credentials | None:
         if self._certain is not None:
@@ -319,7 +319,9 @@ class Wire:
                     self._context = await anyio.to_thread.run_sync(tls_context, self._ca_bundle)
         return self._context
 
-    def _certain_route(self, bucket: str) -> _Route | None:
+    def _route_to(self, bucket: str) -> _Route | None:
+        if bucket in self._routes:
+            return self._routes[bucket]
         certain = self._certain
         prefix = None if certain is None else certain.prefix_of(bucket)
         if certain is None or prefix is None:

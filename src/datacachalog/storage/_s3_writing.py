@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,7 +55,7 @@ _Result = TypeVar("_Result")
 _UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
 
-class S3Writing:
+class S3Writing(ABC):
     """What an open way to S3 needs so that objects can be written."""
 
     _storage: S3Storage
@@ -63,17 +64,21 @@ class S3Writing:
     _sends_checksums = True
     _has_bare_etags = False
 
+    @abstractmethod
     def _arguments(self, uri: str, version_id: str | None) -> dict[str, Any]:
-        raise NotImplementedError
+        """Give the arguments that name an object."""
 
+    @abstractmethod
     async def _connected(self, uri: str) -> Any:
-        raise NotImplementedError
+        """Give the client."""
 
+    @abstractmethod
     def _metadata(self, answer: Mapping[str, Any], size: int) -> FileMetadata:
-        raise NotImplementedError
+        """Give what an answer to a write says of the object."""
 
+    @abstractmethod
     async def _signed(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
-        raise NotImplementedError
+        """Ask, and once more with new credentials if the old ones have expired."""
 
     # -- the port
 
