@@ -25,16 +25,17 @@ from datacachalog import (
     PushConflictError,
     S3Storage,
 )
-from datacachalog.testing.contracts import Delete, Seed, WritableStorageContract
+from datacachalog.testing.contracts import WritableStorageContract
 
 from ._bucket import MIB, Bucket, noise
+from ._contract import GatewayObjects
 from ._rgw import Gateway
 
 MEMORY_LIMIT_BYTES = 120_000_000
 SIZES = {"in one piece": 70_000, "from the disk": 3 * MIB, "in parts": 12 * MIB}
 
 
-class TestS3StorageOnRgw(WritableStorageContract):
+class TestS3StorageOnRgw(GatewayObjects, WritableStorageContract):
     """Against Ceph, which compares no checksums, and the conditions of an upload in parts neither."""
 
     heeds_if_match_of_parts = False
@@ -42,21 +43,6 @@ class TestS3StorageOnRgw(WritableStorageContract):
     @pytest.fixture
     def storage(self, gateway: Gateway) -> S3Storage:
         return S3Storage(endpoint_url=gateway.endpoint_url, region="us-east-1")
-
-    @pytest.fixture
-    def seed(self, bucket: Bucket) -> Seed:
-        async def seed(key: str, data: bytes) -> str:
-            await to_thread.run_sync(bucket.put, key, data)
-            return bucket.uri(key)
-
-        return seed
-
-    @pytest.fixture
-    def delete(self, bucket: Bucket) -> Delete:
-        async def delete(uri: str) -> None:
-            await to_thread.run_sync(bucket.delete, uri.removeprefix(bucket.uri("")))
-
-        return delete
 
 
 @pytest.fixture(params=SIZES, ids=lambda name: name.replace(" ", "-"))

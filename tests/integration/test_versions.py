@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from anyio import to_thread
 
 from datacachalog import (
     AsyncCatalog,
@@ -17,9 +16,10 @@ from datacachalog import (
     S3Storage,
     VersionNotFoundError,
 )
-from datacachalog.testing.contracts import Delete, Seed, VersionedStorageContract
+from datacachalog.testing.contracts import VersionedStorageContract
 
 from ._bucket import MIB, Bucket, noise, sha256
+from ._contract import GatewayObjects
 
 FROZEN = CatalogConfig(frozen=True)
 
@@ -30,27 +30,13 @@ def versioned(bucket: Bucket) -> Bucket:
     return bucket
 
 
-class TestVersionsOfTheGateway(VersionedStorageContract):
+@pytest.mark.usefixtures("versioned")
+class TestVersionsOfTheGateway(GatewayObjects, VersionedStorageContract):
     """The gateway keeps the rules of a versioned storage."""
 
     @pytest.fixture
     def storage(self, storage: S3Storage) -> S3Storage:
         return storage
-
-    @pytest.fixture
-    def seed(self, versioned: Bucket) -> Seed:
-        async def seed(key: str, data: bytes) -> str:
-            await to_thread.run_sync(versioned.put, key, data)
-            return versioned.uri(key)
-
-        return seed
-
-    @pytest.fixture
-    def delete(self, versioned: Bucket) -> Delete:
-        async def delete(uri: str) -> None:
-            await to_thread.run_sync(versioned.delete, uri.removeprefix(versioned.uri("")))
-
-        return delete
 
 
 async def test_every_version_is_fetched_by_its_id_and_by_its_time(
