@@ -10,7 +10,8 @@ import base64
 import binascii
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 CrcAlgorithm: TypeAlias = Literal["crc64nvme", "crc32c", "crc32"]
@@ -59,7 +60,7 @@ def format_crc(algorithm: CrcAlgorithm, value: int) -> str:
 
 def parse_crc(digest: str) -> int:
     """Read a CRC as `format_crc` writes it."""
-    return int.from_bytes(base64.b64decode(digest.partition(":")[2]), "big")
+    return int.from_bytes(_raw(digest), "big")
 
 
 def format_digest(algorithm: str, digest: bytes) -> str:
@@ -89,6 +90,49 @@ def parse_digest(text: str) -> str:
     if len(digest) != width:
         raise ValueError(f"a {algorithm} digest is {width} bytes in hexadecimal or base64: got {value!r}")
     return format_digest(algorithm, digest)
+
+
+class PartsChecksum(NamedTuple):
+    """The checksum of the checksums of an object's parts: what S3 calls composite.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+    """
+
+    digest: str
+    """As `format_digest` writes it."""
+    parts: int
+    """How many they are, at least 1."""
+
+    @property
+    def algorithm(self) -> str:
+        """What the parts, and then their checksums, were digested with."""
+        return self.digest.partition(":")[0]
+
+    def __str__(self) -> str:
+        return f"{self.digest}-{self.parts}"
+
+    @classmethod
+    def of(cls, digests: Sequence[str]) -> PartsChecksum:
+        """Compute it from the digests of the parts, in order, all of one algorithm."""
+        algorithm = digests[0].partition(":")[0]
+        return cls(digest_chunks(algorithm, map(_raw, digests)), len(digests))
+
+    @classmethod
+    def parse(cls, text: str) -> PartsChecksum:
+        """Read what `str` gives, or S3 has in its headers behind the name of an algorithm and a colon.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        digest, separator, parts = text.rpartition("-")
+        if not separator or not re.fullmatch("[1-9][0-9]{0,4}", parts):
+            raise ValueError(f"the checksum of parts ends in their number: got {text!r}")
+        return cls(parse_digest(digest), int(parts))
+
+
+def _raw(digest: str) -> bytes:
+    algorithm, _, value = digest.partition(":")
+    return base64.b64decode(value) if algorithm.startswith("crc") else bytes.fromhex(value)
 
 
 def digest_chunks(algorithm: str, chunks: Iterable[bytes]) -> str:

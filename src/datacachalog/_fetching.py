@@ -30,6 +30,7 @@ from ._errors import (
 from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinished
 from ._models import Dataset, FetchResult
 from ._pipeline.adopt import copied, find_entries
+from ._pipeline.composite import compare_parts
 from ._pipeline.flight import Flight
 from ._pipeline.lane import HandedBack, Lane, Published, lane_of
 from ._pipeline.locked import check_remote
@@ -404,7 +405,8 @@ class Fetching:
             if isinstance(outcome, Elsewhere):
                 return None
             if isinstance(outcome, Staged):
-                published = await self._publish(await verify(outcome, target))
+                compared = await compare_parts(outcome, target, self._requests)
+                published = await self._publish(await verify(compared, target))
                 if entry is not None and known_etag is not None:
                     reason = _CHANGED
                 return file_result(published, "downloaded", outcome.received_bytes, reason)

@@ -152,6 +152,8 @@ class FileMetadata:
         size: bytes.
         version_id: the version's name in a versioned bucket.
         checksum: the digest that the remote has stored for the whole object, as in `Dataset.checksum`.
+        parts_checksum: what the remote has stored instead for an object that was uploaded in parts: the digest of their
+            digests, and behind a `-` how many they are, `"crc32:<base64>-12"`.
     """
 
     etag: str | None
@@ -159,6 +161,7 @@ class FileMetadata:
     size: int
     version_id: str | None = None
     checksum: str | None = None
+    parts_checksum: str | None = None
 
     def is_same_version(self, other: FileMetadata | CacheMetadata) -> bool:
         """Compare by ETag first; by time and size where one of the two has no ETag (RFC 9110, section 8.8)."""

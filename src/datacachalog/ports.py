@@ -245,6 +245,18 @@ class VersionedSession(Protocol):
         ...
 
 
+@runtime_checkable
+class UploadPartsSession(Protocol):
+    """A session that can tell how large the parts were that an object was uploaded in.
+
+    Needed to compare an object with `FileMetadata.parts_checksum`.
+    """
+
+    async def part_bytes(self, uri: str, number: int, *, etag: str, version_id: str | None = None) -> int | None:
+        """Ask for the size of the part of that number, from 1, of the version with that ETag; None: can't be told."""
+        ...
+
+
 class StoragePort(Protocol):
     """A place where objects are, as settings."""
 
@@ -419,6 +431,11 @@ class Staging(Protocol):
     """A file under construction, of known size, outside the readers' sight. Parts may be written in any order."""
 
     @property
+    def crc_algorithm(self) -> CrcAlgorithm:
+        """What the CRCs of the segments are: what was asked for, or what an earlier attempt has begun with."""
+        ...
+
+    @property
     def segments(self) -> Sequence[Segment]:
         """What is written and verified already, from an earlier attempt at the same version; in order."""
         ...
@@ -427,8 +444,8 @@ class Staging(Protocol):
         """Open a writer for these bytes. Parts don't overlap; each has one writer."""
         ...
 
-    async def digest(self, algorithm: str) -> str:
-        """Read the file once and give its digest."""
+    async def digest(self, algorithm: str, start: int, stop: int) -> str:
+        """Read bytes `start` (inclusive) to `stop` (exclusive) and give their digest."""
         ...
 
 

@@ -68,7 +68,7 @@ async def copied(target: Target, entry: CacheEntry, cache: CachePort) -> AsyncIt
         async with cache.stage(target.key, metadata, crc_algorithm) as staging:
             for start, stop in missing_ranges(known.size, staging.segments, (0, 0), known.size):
                 await _copy_range(entry, file, staging, start, stop)
-            digest = await staging.digest(algorithm)
+            digest = await staging.digest(algorithm, 0, known.size)
             _compare(entry, digest)
             yield Staged(metadata, staging, known.size, digest, 0, known.verified_by)
     finally:

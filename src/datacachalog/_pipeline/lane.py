@@ -22,7 +22,7 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
-from .._digests import DEFAULT_CRC, crc_algorithm_of, crc_functions, format_crc
+from .._digests import crc_functions, format_crc
 from .._errors import StorageError, StorageUnreachableError, ThrottledError
 from .._threads import forks_held_back, to_its_end
 from ..ports import (
@@ -40,7 +40,7 @@ from ..ports import (
 )
 from .requests import Requests
 from .resolve import Target
-from .transfer import SMALL_BYTES, Staged
+from .transfer import SMALL_BYTES, Staged, crc_to_compute
 from .verify import verify_here
 
 _FIRST_WORKERS = 4
@@ -338,7 +338,7 @@ class Lane:
         )
         if not is_small or not isinstance(response, ReadResponse):
             return HandedBack(answer, claim=claim)
-        algorithm = crc_algorithm_of(response.metadata.checksum) or crc_algorithm_of(errand.target.pin) or DEFAULT_CRC
+        algorithm = crc_to_compute(response.metadata, errand.target, self._requests)
         with forks_held_back():  # the first time it is imported
             update = crc_functions(algorithm).update
         crc = length = 0

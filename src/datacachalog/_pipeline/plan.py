@@ -120,7 +120,11 @@ def requests_to_download(size: int, part_bytes: int) -> int:
 
 
 def missing_ranges(
-    size: int, segments: Sequence[Segment], offered: tuple[int, int], part_bytes: int
+    size: int,
+    segments: Sequence[Segment],
+    offered: tuple[int, int],
+    part_bytes: int,
+    upload_part_bytes: int | None = None,
 ) -> list[tuple[int, int]]:
     """Divide what is missing of a file into ranges to ask for.
 
@@ -129,6 +133,7 @@ def missing_ranges(
         segments: what is there, in order, not overlapping.
         offered: a range that is about to come without being asked for again, start and stop.
         part_bytes: the largest range to ask for.
+        upload_part_bytes: the size of the parts that it was uploaded in, if ranges are to end where they ended.
 
     Returns:
         The ranges; first the offered one, if nothing of it is there already.
@@ -146,8 +151,18 @@ def missing_ranges(
             ranges.insert(0, offered)
             rest = [(start, offered[0]), (offered[1], stop)]
         for first, end in rest:
-            ranges += [(cut, min(cut + part_bytes, end)) for cut in range(first, end, part_bytes)]
+            while first < end:
+                stop = min(_range_stop(first, part_bytes, upload_part_bytes), end)
+                ranges.append((first, stop))
+                first = stop  # the rest of it
     return ranges
+
+
+def _range_stop(start: int, part_bytes: int, upload_part_bytes: int | None) -> int:
+    if upload_part_bytes is None:
+        return start + part_bytes
+    whole_parts_bytes = max(1, part_bytes // upload_part_bytes) * upload_part_bytes
+    return min(start + part_bytes, (start // whole_parts_bytes + 1) * whole_parts_bytes)
 
 
 @dataclass(frozen=True, slots=True)

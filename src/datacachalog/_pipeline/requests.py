@@ -10,6 +10,7 @@ import anyio
 
 from .._chance import chance
 from .._config import CatalogConfig
+from .._digests import DEFAULT_CRC, CrcAlgorithm
 from .._errors import (
     ConfigurationError,
     StorageUnreachableError,
@@ -26,6 +27,7 @@ from ..ports import (
     ReadRequest,
     SeekableListing,
     StorageSession,
+    UploadPartsSession,
     VersionedSession,
     VersionPage,
     WritableSession,
@@ -38,7 +40,11 @@ _Result = TypeVar("_Result")
 
 
 class Requests:
-    """The requests of one operation. `sent` counts them, repeated ones included."""
+    """The requests of one operation.
+
+    `sent` counts them, repeated ones included. `usual_crc` is the CRC that the remote had of the last object of which
+    it was asked: what is stored together was mostly written by one program.
+    """
 
     def __init__(
         self,
@@ -52,8 +58,14 @@ class Requests:
         self.notify = notify
         self.operation = operation
         self.sent = 0
+        self.usual_crc: CrcAlgorithm = DEFAULT_CRC
         self._session = session
         self._limiter = limiter
+
+    @property
+    def has_place(self) -> bool:
+        """Whether a request could be sent at once."""
+        return self._limiter.available_tokens > 0
 
     @property
     def session(self) -> StorageSession:
@@ -83,6 +95,14 @@ class Requests:
                 return await self._session.head(uri, version_id=version_id)
 
         return await self.retried(dataset, uri, once)
+
+    async def part_bytes(self, uri: str, number: int, *, etag: str, version_id: str | None) -> int | None:
+        """Ask for the size of a part that an object was uploaded in, once; None: the storage can't tell."""
+        if not isinstance(self._session, UploadPartsSession):
+            return None
+        async with self._limiter:
+            self.sent += 1
+            return await self._session.part_bytes(uri, number, etag=etag, version_id=version_id)
 
     async def list_page(self, dataset: str, prefix: str, token: str | None) -> ListPage:
         """Ask for one page of a listing, with retries."""

@@ -8,7 +8,7 @@ of times. Without a (strong) ETag nothing could be demanded of a second request:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from .._digests import DEFAULT_CRC, CrcAlgorithm, CrcFunctions, crc_algorithm_of, crc_functions, format_crc
+from .._digests import CrcAlgorithm, CrcFunctions, crc_algorithm_of, crc_functions, format_crc
 from .._errors import StorageError, StorageUnreachableError, ThrottledError, TransferError
 from .._events import TransferAdvanced, TransferRestarted, TransferStarted
 from .._models import FileMetadata
@@ -40,6 +40,7 @@ from .flight import Flight
 from .plan import missing_ranges
 from .requests import Requests, Retries
 from .resolve import Target
+from .uploaded_parts import likely_part_bytes
 
 _WRITE_BYTES = 1024 * 1024
 """How much is gathered before it is written: one worker-thread call a megabyte."""
@@ -52,6 +53,10 @@ _PARTS_IN_FLIGHT = 16
 """How many parts of one object are asked for at once: enough to fill a line of 30 ms, few enough to leave the rest of
 the budget to other objects."""
 
+
+_CHECKSUM_SECONDS = 1.0
+"""How long is waited for the checksum that the remote has stored before the parts are asked for. Who knows it computes
+the same one as they come; who learns of it later may have to read the file again."""
 
 _PROGRESS_SECONDS = 0.1
 _TOO_MANY_BYTES = "the remote sent more bytes than it had announced"
@@ -78,6 +83,8 @@ class Staged:
         digest: their CRC, computed as they came.
         received_bytes: how many came over the wire for it, repeated ones included.
         verified_by: what they were compared with already.
+        segments: the pieces in which they came, in order, with the same CRC of each; only of what is on disk.
+        upload_part_bytes: how large the parts probably were that the object was uploaded in, where that was asked.
     """
 
     metadata: FileMetadata
@@ -86,6 +93,8 @@ class Staged:
     digest: str
     received_bytes: int
     verified_by: str | None = None
+    segments: Sequence[Segment] = ()
+    upload_part_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +207,20 @@ class _Part:
     def of_segment(cls, segment: Segment) -> _Part:
         """Give a part that is there already."""
         return cls(segment.start, segment.stop, segment.stop, segment.crc)
+
+    @property
+    def segment(self) -> Segment:
+        """What is there."""
+        return Segment(self.start, self.position, self.crc)
+
+
+@dataclass(slots=True)
+class _Checksum:
+    """What is known of the checksum that the remote has stored: in `metadata`, once `is_asked`."""
+
+    metadata: FileMetadata
+    is_asked: bool
+    upload_part_bytes: int | None = None
 
 
 class _Download:
@@ -327,7 +350,7 @@ class _Download:
                 assert_never(outcome)
 
     async def _receive_in_memory(self, response: ReadResponse) -> Staged:
-        algorithm = self._crc_algorithm(response.metadata)
+        algorithm = crc_to_compute(response.metadata, self._target, self._requests)
         update = (await loaded_crc(algorithm)).update
         chunks: list[bytes] = []
         length = crc = 0
@@ -345,15 +368,25 @@ class _Download:
         metadata = response.metadata
         if not await self._flight.take(metadata.etag):
             return Elsewhere()
-        algorithm = self._crc_algorithm(metadata)
+        is_whole = response.stop - response.start == metadata.size
+        known = _Checksum(metadata, is_asked=is_whole or crc_algorithm_of(metadata.checksum) is not None)
+        with _single_error(), anyio.move_on_after(_CHECKSUM_SECONDS):
+            async with anyio.create_task_group() as tasks:  # this task has its request already
+                tasks.start_soon(self._ask_at_once, known)
+        metadata, upload_part_bytes = known.metadata, known.upload_part_bytes
+        algorithm = crc_to_compute(metadata, self._target, self._requests)
         crc = await loaded_crc(algorithm)
         staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata, algorithm))
+        if staging.crc_algorithm != algorithm:
+            algorithm = staging.crc_algorithm
+            crc = await loaded_crc(algorithm)
         parts = [_Part.of_segment(segment) for segment in staging.segments]
         self._notify_advanced(sum(part.stop - part.start for part in parts))
         step = self._requests.config.part_bytes
-        missing = missing_ranges(metadata.size, staging.segments, (response.start, response.stop), step)
+        offered = response.start, response.stop
+        missing = missing_ranges(metadata.size, staging.segments, offered, step, upload_part_bytes)
         first: _Part | None = None
-        if missing and missing[0] == (response.start, response.stop):
+        if missing and missing[0] == offered:
             first = _Part(response.start, response.stop, response.start)
             parts.append(first)
         else:
@@ -361,26 +394,32 @@ class _Download:
         others = [_Part(start, stop, start) for start, stop in missing[0 if first is None else 1 :]]
         queue = iter(others)
         parts += others
-        stored_checksum: list[str] = []
         with _single_error():
             async with anyio.create_task_group() as progress:
                 progress.start_soon(self._tell_progress)
                 async with anyio.create_task_group() as tasks:
                     for _ in range(min(_PARTS_IN_FLIGHT, len(others))):
                         tasks.start_soon(self._receive_parts, queue, staging, metadata)
-                    if len(parts) > 1 and crc_algorithm_of(metadata.checksum) is None:
-                        tasks.start_soon(self._ask_checksum, metadata, stored_checksum)
+                    if not known.is_asked:
+                        tasks.start_soon(self._ask_checksum, known)
                     if first is not None:
                         await self._receive_part(first, staging, metadata, response, connection)
                 progress.cancel_scope.cancel()
         # A group whose tasks were cancelled together with this one may end without a word.
         await anyio.lowlevel.checkpoint_if_cancelled()
+        segments = sorted((part.segment for part in parts), key=lambda segment: segment.start)
         value = 0
-        for part in sorted(parts, key=lambda part: part.start):
-            value = crc.combine(value, part.crc, part.stop - part.start)
-        if stored_checksum:
-            metadata = replace(metadata, checksum=stored_checksum[0])
-        return Staged(metadata, staging, metadata.size, format_crc(algorithm, value), self.received_bytes)
+        for segment in segments:
+            value = crc.combine(value, segment.crc, segment.stop - segment.start)
+        return Staged(
+            known.metadata,
+            staging,
+            metadata.size,
+            format_crc(algorithm, value),
+            self.received_bytes,
+            segments=segments,
+            upload_part_bytes=upload_part_bytes,
+        )
 
     async def _receive_parts(self, queue: Iterator[_Part], staging: Staging, metadata: FileMetadata) -> None:
         for part in queue:
@@ -498,19 +537,28 @@ class _Download:
             for part, writer in list(self._writers.values()):
                 self._advance(part, writer)
 
-    async def _ask_checksum(self, metadata: FileMetadata, stored_checksum: list[str]) -> None:
+    async def _ask_at_once(self, known: _Checksum) -> None:
+        """Ask for the checksum, and for what it is of, unless that had to wait for a place in the budget.
+
+        The first answer is open meanwhile and holds a place: with others that do the same it would wait for ever.
+        """
+        if not known.is_asked and self._requests.has_place:
+            await self._ask_checksum(known)
+        if self._requests.has_place:
+            known.upload_part_bytes = await likely_part_bytes(known.metadata, self._target, self._requests)
+
+    async def _ask_checksum(self, known: _Checksum) -> None:
         """Ask for the checksum of the whole object, which S3 doesn't give with a part of it."""
-        key = self._target.key
+        key, metadata = self._target.key, known.metadata
         try:
             remote = await self._requests.head(self._target.dataset, key.uri, key.version_id)
         except StorageError:
-            return  # the bytes are still compared with the ETag where that is an MD5, and with the dataset's pin
-        if remote.checksum is not None and remote.is_same_version(metadata):
-            stored_checksum.append(remote.checksum)
-
-    def _crc_algorithm(self, metadata: FileMetadata) -> CrcAlgorithm:
-        """Choose the CRC that can be compared with something."""
-        return crc_algorithm_of(metadata.checksum) or crc_algorithm_of(self._target.pin) or DEFAULT_CRC
+            remote = metadata  # its bytes are still compared with the ETag where that is an MD5, and with the pin
+        known.is_asked = True
+        if remote.is_same_version(metadata):
+            checksum = remote.checksum or metadata.checksum
+            known.metadata = replace(metadata, checksum=checksum, parts_checksum=remote.parts_checksum)
+            self._requests.usual_crc = crc_to_compute(known.metadata, None, self._requests)
 
     def _check_end(self, position: int, stop: int) -> None:
         if position < stop:
@@ -527,6 +575,13 @@ class _Download:
     def _notify_advanced(self, more_bytes: int) -> None:
         self._written_bytes += more_bytes
         _tell_advanced(self._requests, self._target, self._written_bytes)
+
+
+def crc_to_compute(metadata: FileMetadata, target: Target | None, requests: Requests) -> CrcAlgorithm:
+    """Choose the CRC that can be compared with something."""
+    pin = None if target is None else target.pin
+    found = map(crc_algorithm_of, (metadata.checksum, metadata.parts_checksum, pin))
+    return next(filter(None, found), requests.usual_crc)
 
 
 def tell_received(requests: Requests, target: Target, size: int) -> None:

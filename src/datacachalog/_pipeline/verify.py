@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import anyio.to_thread
 
-from .._digests import digest_chunks
+from .._digests import PartsChecksum, digest_chunks
 from .._errors import IntegrityError
 from .._models import NULL_VERSION
 from ..ports import Verified
@@ -26,15 +26,12 @@ async def verify(staged: Staged, target: Target) -> Verified:
         IntegrityError: they differ.
         NotThatVersionError: they haven't the ETag that the target demands, of a store that didn't look at it.
     """
+    others = _algorithms(staged, target) - {staged.digest.partition(":")[0]}
     if isinstance(staged.content, tuple):
-        if staged.length <= _INLINE_BYTES or not _needs_hashing(staged, target):
+        if staged.length <= _INLINE_BYTES or not others:
             return verify_here(staged, target)
         return await anyio.to_thread.run_sync(verify_here, staged, target)
-    digests = {}
-    for expected in _expected(staged, target):
-        algorithm = expected.partition(":")[0]
-        if not staged.digest.startswith(f"{algorithm}:"):
-            digests[algorithm] = await staged.content.digest(algorithm)
+    digests = {algorithm: await staged.content.digest(algorithm, 0, staged.length) for algorithm in others}
     return _verified(staged, target, digests.__getitem__)
 
 
@@ -51,13 +48,22 @@ def verify_here(staged: Staged, target: Target) -> Verified:
 
 
 def _expected(staged: Staged, target: Target) -> list[str]:
+    """Give the digests that the whole must have."""
     locked = target.locked.digest if target.locked else None
     return [expected for expected in (staged.metadata.checksum, target.pin, locked) if expected is not None]
 
 
-def _needs_hashing(staged: Staged, target: Target) -> bool:
-    own = staged.digest.partition(":")[0]
-    return any(expected.partition(":")[0] != own for expected in _expected(staged, target))
+def _checksum_of_one_part(staged: Staged) -> PartsChecksum | None:
+    """Give the checksum of the parts' checksums, if the whole is the only part."""
+    text = staged.metadata.parts_checksum
+    found = None if text is None else PartsChecksum.parse(text)
+    return found if found is not None and found.parts == 1 else None
+
+
+def _algorithms(staged: Staged, target: Target) -> set[str]:
+    expected = _expected(staged, target)
+    of_one_part = _checksum_of_one_part(staged)
+    return {digest.partition(":")[0] for digest in expected} | ({of_one_part.algorithm} if of_one_part else set())
 
 
 def _verified(staged: Staged, target: Target, digest: Callable[[str], str]) -> Verified:
@@ -71,10 +77,20 @@ def _verified(staged: Staged, target: Target, digest: Callable[[str], str]) -> V
         metadata = replace(metadata, version_id=version_id)
     if staged.length != metadata.size:
         raise IntegrityError(uri, expected=f"{metadata.size} bytes", got=f"{staged.length} bytes")
+
+    def digest_by(algorithm: str) -> str:
+        return staged.digest if staged.digest.startswith(f"{algorithm}:") else digest(algorithm)
+
     verified_by = staged.verified_by
+    of_one_part = _checksum_of_one_part(staged)
+    if of_one_part is not None:
+        verified_by = of_one_part.algorithm
+        found = PartsChecksum.of([digest_by(verified_by)])
+        if found != of_one_part:
+            raise IntegrityError(uri, expected=str(of_one_part), got=str(found))
     for expected in _expected(staged, target):
         algorithm = expected.partition(":")[0]
-        got = staged.digest if staged.digest.startswith(f"{algorithm}:") else digest(algorithm)
+        got = digest_by(algorithm)
         if got != expected:
             raise IntegrityError(uri, expected=expected, got=got)
         verified_by = algorithm

@@ -22,7 +22,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import FileIO
 
 from .._digests import CrcAlgorithm, crc_functions
@@ -128,7 +128,9 @@ def begin(directory: str, key: CacheKey, metadata: FileMetadata, crc_algorithm: 
         if not _has_data(path, header.size):
             _disk.remove_directory(path)
             continue
-        return _opened(path, header, tuple(_verified(path, found)))
+        # Its pieces have the CRCs that they have: better another one than the bytes again.
+        taken = replace(header, crc_algorithm=found.header.crc_algorithm)
+        return _opened(path, taken, tuple(_verified(path, found)))
     path = _new_path(directory, header)
     _disk.make_directory(path)
     _disk.create(os.path.join(path, DATA)).close()
@@ -157,13 +159,12 @@ def missing_range(found: Found) -> tuple[int, int]:
 
 
 def _is_same(found: Header, wanted: Header) -> bool:
-    """Whether it is a part of that version, with CRCs of that kind; never without an ETag to tell versions apart."""
-    return found.etag is not None and (found.uri, found.version_id, found.etag, found.size, found.crc_algorithm) == (
+    """Whether it is a part of that version; never without an ETag to tell versions apart."""
+    return found.etag is not None and (found.uri, found.version_id, found.etag, found.size) == (
         wanted.uri,
         wanted.version_id,
         wanted.etag,
         wanted.size,
-        wanted.crc_algorithm,
     )
 
 

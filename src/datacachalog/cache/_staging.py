@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 from aiofiles.threadpool import wrap
 
-from .._digests import crc_functions, digest_file
+from .._digests import CrcAlgorithm, crc_functions, digest_file
 from .._threads import to_its_end
 from ..ports import Segment
 from . import _disk
@@ -39,6 +39,11 @@ class StagedFile:
         return self.partial.data_path
 
     @property
+    def crc_algorithm(self) -> CrcAlgorithm:
+        """What the CRCs of the segments are."""
+        return self.partial.header.crc_algorithm
+
+    @property
     def segments(self) -> Sequence[Segment]:
         """What is written and verified already, from an earlier attempt at the same version; in order."""
         return self.partial.segments
@@ -50,7 +55,7 @@ class StagedFile:
         Raises:
             CacheError: the file can't be opened.
         """
-        update = crc_functions(self.partial.header.crc_algorithm).update
+        update = crc_functions(self.crc_algorithm).update
         with cache_failures(self.path):
             opening = anyio.to_thread.run_sync(_PartFile, self.path, start, stop, update, self.partial.note)
             file = await to_its_end(opening, undo=lambda file: anyio.to_thread.run_sync(file.close))
@@ -61,14 +66,14 @@ class StagedFile:
             with cache_failures(self.path):
                 await to_its_end(handle.close())
 
-    async def digest(self, algorithm: str) -> str:
-        """Read the file once and give its digest.
+    async def digest(self, algorithm: str, start: int, stop: int) -> str:
+        """Read bytes `start` (inclusive) to `stop` (exclusive) and give their digest.
 
         Raises:
             CacheError: the file can't be read.
         """
         with cache_failures(self.path):
-            return await anyio.to_thread.run_sync(digest_file, self.path, algorithm)
+            return await anyio.to_thread.run_sync(digest_file, self.path, algorithm, start, stop)
 
 
 class StagedPart:

@@ -22,6 +22,7 @@ from ..ports import (
     ThreadedSession,
     Upload,
     UploadedPart,
+    UploadPartsSession,
     VersionedSession,
     VersionPage,
     WritableSession,
@@ -101,6 +102,13 @@ class RouterSession:
         session = self._of(prefix)
         assert isinstance(session, SeekableListing)  # noqa: S101  # what `is_seekable` has said
         return await session.list_after(prefix, start_after, limit)
+
+    async def part_bytes(self, uri: str, number: int, *, etag: str, version_id: str | None = None) -> int | None:
+        """Ask the storage of the scheme how large a part was that the object was uploaded in; None: it can't tell."""
+        session = self._of(uri)
+        if not isinstance(session, UploadPartsSession):
+            return None
+        return await session.part_bytes(uri, number, etag=etag, version_id=version_id)
 
     async def version_page(self, prefix: str, *, after: str | None = None, token: str | None = None) -> VersionPage:
         """Ask the storage of the scheme for a listing of versions.

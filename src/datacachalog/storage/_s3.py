@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from .._config import CatalogConfig
-from .._digests import parse_digest
+from .._digests import PartsChecksum, parse_digest
 from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError
 from .._models import NULL_VERSION, FileMetadata, normalize_etag
 from .._threads import forks_held_back, in_daemon_thread
@@ -54,6 +54,7 @@ _CHECKSUM_FIELDS = {
     "ChecksumSHA256": "sha256",
     "ChecksumSHA1": "sha1",
 }
+_QUERY_OF_ARGUMENT = {"PartNumber": "partNumber", "VersionId": "versionId"}
 _HEADER_OF_ARGUMENT = {
     "Range": "range",
     "IfMatch": "if-match",
@@ -161,20 +162,29 @@ class S3Session(S3Writing):
             StorageError: or below: no such object, no permission, no answer.
             InvalidSourceError: not an S3 URI.
         """
-        arguments = self._arguments(uri, version_id)
+        answer = await self._head(uri, self._arguments(uri, version_id), version_id)
+        return _metadata(answer, size=answer["ContentLength"], is_whole=True)
 
-        async def ask() -> FileMetadata:
+    async def part_bytes(self, uri: str, number: int, *, etag: str, version_id: str | None = None) -> int | None:
+        """Ask how large a part was that the object was uploaded in (HeadObject with a part's number).
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
+        """
+        arguments = self._arguments(uri, version_id) | {"PartNumber": number, "IfMatch": f'"{etag}"'}
+        answer = await self._head(uri, arguments, version_id)
+        return int(answer["ContentLength"]) if normalize_etag(answer.get("ETag")) == etag else None
+
+    async def _head(self, uri: str, arguments: Mapping[str, Any], version_id: str | None) -> Mapping[str, Any]:
+        async def ask() -> Mapping[str, Any]:
             sent = await self._send("HEAD", arguments)
             if sent is None:
                 client = await self._connected(uri)
                 self._wire.watch(arguments["Bucket"], arguments["Key"])
-                answer = await self._signed(lambda: client.head_object(**arguments, ChecksumMode="ENABLED"))
-                return _metadata(answer, size=answer["ContentLength"], is_whole=True)
+                return await self._signed(lambda: client.head_object(**arguments, ChecksumMode="ENABLED"))
             try:
-                if sent.head.status != 200:
+                if sent.head.status not in (200, 206):
                     raise error_of_answer(uri, await error_fields(sent), version_id)
-                fields = _fields(sent.head.headers)
-                return _metadata(fields, size=fields["ContentLength"], is_whole=True)
+                return _fields(sent.head.headers)
             finally:
                 sent.close()
 
@@ -526,7 +536,7 @@ class S3ThreadedReads:
 def _query_and_headers(arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     headers = {"x-amz-checksum-mode": "ENABLED"}
     headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
-    return ({"versionId": arguments["VersionId"]} if "VersionId" in arguments else {}), headers
+    return {query: str(arguments[name]) for name, query in _QUERY_OF_ARGUMENT.items() if name in arguments}, headers
 
 
 def _run_without_waiting(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -666,15 +676,26 @@ def _metadata(answer: Mapping[str, Any], *, size: int, is_whole: bool) -> FileMe
         size=size,
         version_id=None if version_id == NULL_VERSION else version_id,
         checksum=(_stored_checksum(answer, etag) if is_whole else None) or _md5_of_etag(answer, etag),
+        parts_checksum=_parts_checksum(answer) if is_whole else None,
     )
+
+
+def _parts_checksum(answer: Mapping[str, Any]) -> str | None:
+    """Give the checksum of the parts' checksums, if S3 has one: marked with `-<parts>`."""
+    for field_name, algorithm in _CHECKSUM_FIELDS.items():
+        try:
+            return str(PartsChecksum.parse(f"{algorithm}:{answer.get(field_name, '')}"))
+        except ValueError:
+            continue
+    return None
 
 
 def _stored_checksum(answer: Mapping[str, Any], etag: str | None) -> str | None:
     """Give the checksum of the whole object, if S3 has one.
 
-    A composite checksum is one of the parts' checksums, and says nothing about the object's bytes. S3 marks it with
-    `-<parts>`, but not always on a ranged answer, so the type is asked for as well, and a multipart ETag makes one
-    without a type suspect (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
+    A composite checksum is one of the parts' checksums, not of the object's bytes. S3 marks it with `-<parts>`, but
+    not always on a ranged answer, so the type is asked for as well, and a multipart ETag makes one without a type
+    suspect (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html).
     """
     kind = answer.get("ChecksumType")
     if kind == "COMPOSITE" or (kind is None and etag is not None and "-" in etag):

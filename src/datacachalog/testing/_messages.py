@@ -51,8 +51,6 @@ class Request:
         """S3's name of what is asked for; of a request that isn't understood, the method."""
         if self.key:
             flags = self.query.keys() & {"uploadId", "partNumber", "uploads"}
-            if self.method == "GET" and flags:
-                return self.method
             return _OBJECT_OPERATIONS.get((self.method, frozenset(flags)), self.method)
         if self.bucket:
             if self.query.get("list-type") == "2":
@@ -65,7 +63,9 @@ class Request:
 
 _OBJECT_OPERATIONS = {
     ("GET", frozenset()): "GetObject",
+    ("GET", frozenset({"partNumber"})): "GetObject",
     ("HEAD", frozenset()): "HeadObject",
+    ("HEAD", frozenset({"partNumber"})): "HeadObject",
     ("PUT", frozenset()): "PutObject",
     ("DELETE", frozenset()): "DeleteObject",
     ("POST", frozenset({"uploads"})): "CreateMultipartUpload",

@@ -63,6 +63,7 @@ class StoredVersion:
         headers: what the writer wants to be given back: content type, encoding, user metadata.
         last_modified: aware.
         version_id: `"null"` without versioning.
+        part_sizes: bytes of each part that it was uploaded in; none where it was written in one piece.
         is_delete_marker: True hides the object.
     """
 
@@ -74,6 +75,7 @@ class StoredVersion:
     headers: Mapping[str, str] = field(default_factory=dict)
     last_modified: datetime
     version_id: str = NULL_VERSION
+    part_sizes: tuple[int, ...] = ()
     is_delete_marker: bool = False
 
 
@@ -324,6 +326,7 @@ class ObjectStore:
             is_composite=upload.is_composite,
             headers=upload.headers,
             last_modified=datetime.now(UTC),
+            part_sizes=tuple(len(part.data) for part in parts),
         )
         if size is not None and size != len(version.data):
             raise S3Error(400, "InvalidRequest", "The object's size is not the one that you specified")

@@ -73,13 +73,15 @@ def _get_object(store: ObjectStore, request: Request, *, has_checksums_on_ranges
     headers = _version_headers(version)
     _check_read_conditions(request, version, headers)
     size = len(version.data)
-    wanted = _range_of(request, size)
+    wanted = _part_of(request, version) or _range_of(request, size)
     start, stop = wanted or (0, size)
     has_checksums = request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
     if has_checksums and (stop - start == size or has_checksums_on_ranges):
         headers |= _checksum_headers(version)
     headers |= {"Accept-Ranges": "bytes", **version.headers}
     headers.setdefault("content-type", "binary/octet-stream")
+    if version.part_sizes and "partNumber" in request.query:
+        headers["x-amz-mp-parts-count"] = str(len(version.part_sizes))
     if wanted is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     body = [] if request.method == "HEAD" else [memoryview(version.data)[start:stop]]
@@ -135,6 +137,21 @@ def _date(value: str | None) -> datetime | None:
         return parsedate_to_datetime(value) if value else None
     except ValueError:
         return None
+
+
+def _part_of(request: Request, version: StoredVersion) -> tuple[int, int] | None:
+    """Give the bytes of the part that is asked for, or None for none.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    """
+    asked = request.query.get("partNumber")
+    if asked is None:
+        return None
+    sizes = version.part_sizes or (len(version.data),)
+    if not asked.isdigit() or not 1 <= int(asked) <= len(sizes):
+        raise S3Error(416, "InvalidPartNumber", "The requested partnumber is not satisfiable")
+    stop = sum(sizes[: int(asked)])
+    return stop - sizes[int(asked) - 1], stop
 
 
 def _range_of(request: Request, size: int) -> tuple[int, int] | None:

@@ -418,7 +418,7 @@ class CacheContract:
         """The digest is that of the whole file, spelt as in `Dataset.checksum`."""
         async with cache.stage(_KEY, _metadata(_DATA), _CRC) as staging:
             await _write_part(staging, 0, _DATA)
-            assert digest_chunks(algorithm, (_DATA,)) == await staging.digest(algorithm)
+            assert digest_chunks(algorithm, (_DATA,)) == await staging.digest(algorithm, 0, len(_DATA))
 
     @pytest.mark.anyio
     async def test_staged_bytes_are_not_found(self, cache: CachePort) -> None:
