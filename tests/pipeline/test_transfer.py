@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from datacachalog.testing import (
     MemoryStorage,
     NoEtag,
     Reset,
+    Slow,
     Status,
     Swap,
     Unreachable,
@@ -410,3 +412,24 @@ async def test_staged_tells_what_it_is(bring, memory):
     brought = await bring(memory)
     assert isinstance(brought.outcome, Staged)
     assert (len(LARGE), digest_chunks("crc64nvme", [LARGE])) == (brought.outcome.length, brought.outcome.digest)
+
+
+def test_distant_store_is_asked_for_more_parts_at_once(tmp_path: Path) -> None:
+    """Each connection gives a little; a fifth one, and more, are taken when that shows."""
+    data = bytes(range(256)) * 8000
+    with FaultServer(faults=[Slow(times=None, bytes_per_second=200_000)]) as server:
+        server.put("bucket", "a.bin", data)
+        storage = S3Storage(endpoint_url=server.endpoint_url, region="us-east-1")
+        brought = anyio.run(partial(Bring(tmp_path), storage, part_bytes=32 * 1024))
+        assert (data, True) == (brought.data, server.max_concurrent_requests > 8)
+
+
+def test_store_that_throttles_gets_fewer_requests_at_once(tmp_path: Path) -> None:
+    """And the object comes all the same."""
+    data = bytes(range(256)) * 4000
+    slow = Slow(times=None, bytes_per_second=1_000_000)
+    with FaultServer(faults=[Status(status=503, code="SlowDown", nth=2, times=4), slow]) as server:
+        server.put("bucket", "a.bin", data)
+        storage = S3Storage(endpoint_url=server.endpoint_url, region="us-east-1")
+        brought = anyio.run(partial(Bring(tmp_path), storage, part_bytes=32 * 1024))
+        assert (data, True) == (brought.data, server.max_concurrent_requests <= 5)

@@ -8,9 +8,12 @@ of times. Without a (strong) ETag nothing could be demanded of a second request:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, assert_never
 
 import anyio
@@ -41,6 +44,7 @@ from .plan import missing_ranges
 from .requests import Requests, Retries
 from .resolve import Target
 from .uploaded_parts import likely_part_bytes
+from .width import Width
 
 _WRITE_BYTES = 1024 * 1024
 """How much is gathered before it is written: one worker-thread call a megabyte."""
@@ -48,10 +52,6 @@ _WRITE_BYTES = 1024 * 1024
 SMALL_BYTES = 1024 * 1024
 """The largest object that is kept in memory until it is published, so memory is bounded by requests in flight times
 this."""
-
-_PARTS_IN_FLIGHT = 16
-"""How many parts of one object are asked for at once: enough to fill a line of 30 ms, few enough to leave the rest of
-the budget to other objects."""
 
 
 _CHECKSUM_SECONDS = 1.0
@@ -196,12 +196,19 @@ async def transfer(
 
 @dataclass(slots=True)
 class _Part:
-    """A range of the object and how far it is: bytes `start` to `position` are written, `crc` is theirs."""
+    """A range of the object and how far it is: bytes `start` to `position` are written, `crc` is theirs.
+
+    Of the thread that takes its bytes: what processor time it had spent when it was last looked at, None before that,
+    what it has spent on this part, and how much of that is counted.
+    """
 
     start: int
     stop: int
     position: int
     crc: int = 0
+    thread_seconds: float | None = None
+    cpu_seconds: float = 0.0
+    counted_cpu_seconds: float = 0.0
 
     @classmethod
     def of_segment(cls, segment: Segment) -> _Part:
@@ -242,6 +249,7 @@ class _Download:
         self._cache = cache
         self._stack = stack
         self._written_bytes = 0
+        self._cpu_seconds = 0.0
         self._is_pinnable = False
         self._writers: dict[int, tuple[_Part, PartWriter]] = {}
 
@@ -392,18 +400,27 @@ class _Download:
         else:
             await connection.aclose()  # these bytes are there already
         others = [_Part(start, stop, start) for start, stop in missing[0 if first is None else 1 :]]
-        queue = iter(others)
         parts += others
+        queue = deque(others)
+        width = Width(min(self._requests.config.max_concurrency, len(parts)))
+        receive = partial(self._receive_parts, queue, width, staging, metadata)
+
+        def widen() -> None:
+            for _ in range(min(width.wanted - width.working, len(queue))):
+                width.working += 1
+                tasks.start_soon(receive)
+
         with _single_error():
             async with anyio.create_task_group() as progress:
-                progress.start_soon(self._tell_progress)
                 async with anyio.create_task_group() as tasks:
-                    for _ in range(min(_PARTS_IN_FLIGHT, len(others))):
-                        tasks.start_soon(self._receive_parts, queue, staging, metadata)
+                    progress.start_soon(self._tell_progress, width, widen)
                     if not known.is_asked:
                         tasks.start_soon(self._ask_checksum, known)
+                    width.working += 1  # this task
+                    widen()
                     if first is not None:
-                        await self._receive_part(first, staging, metadata, response, connection)
+                        await self._receive_part(first, width, staging, metadata, response, connection)
+                    await receive()
                 progress.cancel_scope.cancel()
         # A group whose tasks were cancelled together with this one may end without a word.
         await anyio.lowlevel.checkpoint_if_cancelled()
@@ -421,13 +438,16 @@ class _Download:
             upload_part_bytes=upload_part_bytes,
         )
 
-    async def _receive_parts(self, queue: Iterator[_Part], staging: Staging, metadata: FileMetadata) -> None:
-        for part in queue:
-            await self._receive_part(part, staging, metadata, None, AsyncExitStack())
+    async def _receive_parts(self, queue: deque[_Part], width: Width, staging: Staging, metadata: FileMetadata) -> None:
+        """Bring one part after the other, for as long as there are any and not too many do that."""
+        while queue and width.working <= width.wanted:
+            await self._receive_part(queue.popleft(), width, staging, metadata, None, AsyncExitStack())
+        width.working -= 1
 
     async def _receive_part(
         self,
         part: _Part,
+        width: Width,
         staging: Staging,
         metadata: FileMetadata,
         response: ReadResponse | None,
@@ -448,6 +468,8 @@ class _Download:
                 except (StorageUnreachableError, ThrottledError) as error:
                     if not self._is_pinnable:
                         raise _BrokenError(error) from error
+                    if isinstance(error, ThrottledError):
+                        width.throttle()
                     await retries.wait(error, part.position)
                 response, connection = None, AsyncExitStack()
 
@@ -488,7 +510,12 @@ class _Download:
                 if writer.segment.stop + len(piece) > response.stop:
                     raise VersionChangedError(_TOO_MANY_BYTES)
                 writer.write_here(piece)
+                spent, seen_at = time.thread_time(), part.thread_seconds
+                part.thread_seconds = spent
+                if seen_at is not None:
+                    part.cpu_seconds += spent - seen_at
 
+            part.thread_seconds = None
             self._writers[part.start] = (part, writer)
             try:
                 await response.pump(write)
@@ -527,15 +554,21 @@ class _Download:
         more_bytes = segment.stop - part.position
         part.position, part.crc = segment.stop, segment.crc
         self.received_bytes += more_bytes
+        cpu_seconds = part.cpu_seconds
+        self._cpu_seconds += cpu_seconds - part.counted_cpu_seconds
+        part.counted_cpu_seconds = cpu_seconds
         if more_bytes:
             self._notify_advanced(more_bytes)
 
-    async def _tell_progress(self) -> None:
-        """Count, now and then, what threads have written."""
+    async def _tell_progress(self, width: Width, widen: Callable[[], None]) -> None:
+        """Count, now and then, what threads have written, and what that says of how many there should be."""
+        width.begin(anyio.current_time(), self.received_bytes)
         while True:
             await anyio.sleep(_PROGRESS_SECONDS)
             for part, writer in list(self._writers.values()):
                 self._advance(part, writer)
+            width.observe(anyio.current_time(), self.received_bytes, self._cpu_seconds)
+            widen()
 
     async def _ask_at_once(self, known: _Checksum) -> None:
         """Ask for the checksum, and for what it is of, unless that had to wait for a place in the budget.

@@ -5,12 +5,15 @@ So there is one place to see what a process may have done, and not yet done, whe
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from io import FileIO
+
+from .._threads import forks_held_back
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLLOWS_ALWAYS = os.utime not in os.supports_follow_symlinks  # Windows
@@ -19,6 +22,7 @@ _PLAIN = _NO_FOLLOW | getattr(os, "O_BINARY", 0)  # no link, no translation of l
 if sys.platform == "linux":
     import fcntl
 
+_SYNC_FILE_RANGE_WRITE = 2
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _COPY_BYTES = 16 * 1024 * 1024
 _IOV_MAX = 1024  # what Linux takes at once; POSIX promises 16, and every system in use has 1024
@@ -85,6 +89,32 @@ def copy_some(source: FileIO, target: FileIO) -> int:
 def flush(file: FileIO) -> None:
     """Bring the file's bytes to the disk."""
     os.fsync(file.fileno())
+
+
+def begin_flushing(file: FileIO, start: int, stop: int) -> None:
+    """Have bytes `start` to `stop` on their way to the disk, where the system can, so that `flush` finds less to do."""
+    sync_file_range = _sync_file_range()
+    if sync_file_range is not None:
+        sync_file_range(file.fileno(), start, stop - start, _SYNC_FILE_RANGE_WRITE)  # advice: a failure is no matter
+
+
+@functools.cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """Find the call of Linux (sync_file_range(2)), which Python doesn't have.
+
+    Its likes that Python has would wait for the disk, or drop from memory what is about to be read.
+    """
+    if sys.platform != "linux":
+        return None
+    with forks_held_back():
+        import ctypes
+    try:
+        call = ctypes.CDLL(None).sync_file_range
+    except (OSError, AttributeError):  # a C library without it
+        return None
+    call.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    found: Callable[[int, int, int, int], int] = call
+    return found
 
 
 def set_mtime(file: str | int, mtime_ns: int) -> None:

@@ -161,4 +161,5 @@ class _PartFile(FileIO):
 
     def _note_segment(self) -> None:
         self._note(self.segment)
+        _disk.begin_flushing(self, self._noted, self.segment.stop)
         self._noted = self.segment.stop

@@ -1,0 +1,68 @@
+"""How many parts of one object are asked for at once? More for as long as more bring more.
+
+A connection gives what the way and the server allow it: a distant store some tens of megabytes a second, so it takes
+many to fill a line. Where two or three keep the processor busy, the others only stand in each other's way. So it begins
+with a few and doubles them while they bring more and the work leaves the processor time; a store that asks for slower
+requests gets fewer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_FIRST = 4
+_MOST = 32
+_LEAST_GROWTH = 1.15
+"""By how much the rate must have grown since there were half as many."""
+
+_MOST_CPU = 0.5
+"""Seconds of processor time a second that taking and writing the bytes may cost if more are to be taken."""
+
+
+@dataclass(slots=True)
+class Width:
+    """How many tasks bring the parts of an object.
+
+    Args:
+        most: how many there may be at all.
+        wanted: how many there should be.
+        working: how many there are.
+    """
+
+    most: int
+    wanted: int = 0
+    working: int = 0
+    _rate_before: float = 0.0
+    _seen_at: float = 0.0
+    _received_bytes: int = 0
+    _cpu_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.most = max(1, min(self.most, _MOST))
+        self.wanted = min(_FIRST, self.most)
+
+    def begin(self, now: float, received_bytes: int) -> None:
+        """Note what has come before."""
+        self._seen_at, self._received_bytes = now, received_bytes
+
+    def observe(self, now: float, received_bytes: int, cpu_seconds: float) -> None:
+        """See what has come since the last look, and what it has cost; want more if that promises something.
+
+        Args:
+            now: monotonic seconds.
+            received_bytes: in all.
+            cpu_seconds: of the threads that take and write them, in all.
+        """
+        seconds = now - self._seen_at
+        if seconds <= 0:
+            return
+        rate = (received_bytes - self._received_bytes) / seconds
+        cpu = (cpu_seconds - self._cpu_seconds) / seconds
+        self._seen_at, self._received_bytes, self._cpu_seconds = now, received_bytes, cpu_seconds
+        if rate > self._rate_before * _LEAST_GROWTH and cpu < _MOST_CPU:
+            self._rate_before = rate
+            self.wanted = min(2 * self.wanted, self.most)
+
+    def throttle(self) -> None:
+        """Want fewer: the store can't give more."""
+        self.most = self.wanted = max(1, self.wanted // 2)
