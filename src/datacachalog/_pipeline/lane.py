@@ -2,7 +2,8 @@
 
 Between an event loop and its worker threads a small object changes hands half a dozen times, and each change costs more
 than the object. So a thread does all of it. The interpreter runs one thread at a time, so more of them are of use only
-while the others wait for the remote: there are as many as that takes.
+while the others wait for the remote: there are as many as that takes. On a busy machine one waits for the
+processor, too, which looks the same; so more workers than before are kept only if more gets done.
 
 What turns out to be more than a small object is handed back: a large one with its answer, whose bytes are still to
 come; one that another process is fetching, and one that has to be asked for from the event loop, as they were. A worker
@@ -46,6 +47,8 @@ from .verify import verify_here
 _FIRST_WORKERS = 4
 _MOST_GROWTH = 8  # times as many workers in one step, at the most
 _TURN_SECONDS = 0.05  # then others that want the budget have their turn
+_TRIAL_SECONDS = 0.1  # then it shows whether more workers get more done
+_LEAST_GROWTH = 1.15  # that is: so many times as much
 _PATIENCE_SECONDS = 0.002  # waits that are shorter than this in sum are no reason for more workers
 _READS_SECONDS = 60.0  # so long credentials are used that were good when they were taken
 
@@ -101,6 +104,16 @@ class _Errand:
         self.error: Exception | None = None
 
 
+@dataclass(slots=True)
+class _Trial:
+    """More workers than before, to see whether they get more done: files a second."""
+
+    workers_before: int
+    rate_before: float
+    finished: int
+    ends_at: float
+
+
 class Lane:
     """The worker threads of one operation.
 
@@ -123,6 +136,8 @@ class Lane:
         self._threads = anyio.CapacityLimiter(requests.config.max_concurrency)
         self._wanted = min(_FIRST_WORKERS, requests.config.max_concurrency)
         self._working = 0
+        self._finished = 0
+        self._trial: _Trial | None = None
         self._is_interrupted = False
         self._tasks = anyio.create_task_group()
 
@@ -255,6 +270,7 @@ class Lane:
         self._is_delivering = False
         while self._done:
             errand = self._done.popleft()
+            self._finished += 1
             if not errand.future.done():
                 errand.future.set_result(None)
             if isinstance(errand.outcome, HandedBack) and errand.outcome.failure is not None:
@@ -290,9 +306,18 @@ class Lane:
 
     def _employ_more(self, seen: int, useful: int) -> None:
         """Employ as many as are of use; several who say so at once say it once."""
-        if seen == self._wanted:
-            self._wanted = min(useful, _MOST_GROWTH * seen, self._requests.config.max_concurrency)
-            self._employ()
+        now, trial = self._loop.time(), self._trial
+        if seen != self._wanted or (trial is not None and now < trial.ends_at):
+            return
+        rate = 0.0
+        if trial is not None:
+            rate = (self._finished - trial.finished) / (now - trial.ends_at + _TRIAL_SECONDS)
+            if rate < trial.rate_before * _LEAST_GROWTH:
+                self._wanted, trial.ends_at = trial.workers_before, math.inf
+                return
+        self._trial = _Trial(seen, rate, self._finished, now + _TRIAL_SECONDS)
+        self._wanted = min(useful, _MOST_GROWTH * seen, self._requests.config.max_concurrency)
+        self._employ()
 
     def _run(self, errand: _Errand) -> float:
         """Do all that there is to do for a file; returns the seconds of waiting for the remote."""
