@@ -108,10 +108,10 @@ class Chromium:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def wait_for(self, event: str, session: str) -> None:
-        """Wait until something has happened in a tab."""
+    def wait_for(self, event: str, session: str, *, after: int) -> None:
+        """Wait until something has happened in a tab, after that many other events."""
         deadline = time.monotonic() + _SECONDS
-        while all(one["method"] != event for one in self.events.get(session, [])):
+        while all(one["method"] != event for one in self.events.get(session, [])[after:]):
             self._next(deadline, event)
 
     def _next(self, deadline: float, waiting_for: str) -> dict[str, Any]:
@@ -129,21 +129,24 @@ class Chromium:
         return message
 
     @contextlib.contextmanager
-    def tab(
-        self, *, width: int = 1280, height: int = 800, is_dark: bool = False, has_script: bool = True
-    ) -> Iterator[Tab]:
-        """Give a tab with a clipboard and storage of its own."""
+    def tab(self, *, width: int = 1280, has_script: bool = True, **features: str) -> Iterator[Tab]:
+        """Give a tab of its own, which has the focus.
+
+        Args:
+            width: of the window; a narrow one is a phone's.
+            has_script: whether the page may run JavaScript.
+            **features: what the person prefers: `color_scheme="dark"`, `reduced_motion="reduce"`.
+        """
         context = self.command("Target.createBrowserContext")["browserContextId"]
         target = self.command("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.command("Browser.grantPermissions", permissions=["clipboardReadWrite"], browserContextId=context)
         tab = Tab(self, session)
-        for domain in ("Page", "Runtime", "Log", "Network"):
+        for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
             tab.command(f"{domain}.enable")
-        tab.resize(width, height)
-        tab.command(
-            "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}],
-        )
+        tab.resize(width, 844 if width < 500 else 800)
+        tab.prefer(**features)
+        tab.command("Emulation.setFocusEmulationEnabled", enabled=True)
         tab.command("Emulation.setScriptExecutionDisabled", value=not has_script)
         try:
             yield tab
@@ -171,14 +174,19 @@ class Tab:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=is_phone
         )
 
+    def prefer(self, *, media: str = "", **features: str) -> None:
+        """Be a person who prefers something, or a printer."""
+        listed = [{"name": f"prefers-{name.replace('_', '-')}", "value": value} for name, value in features.items()]
+        self.command("Emulation.setEmulatedMedia", media=media, features=listed)
+
     def open(self, url: str) -> None:
         """Go to a page and wait until it is loaded."""
-        self.events.clear()
+        before = len(self.events)
         answer = self.command("Page.navigate", url=url)
         if "errorText" in answer:
             raise ChromiumError(f"{url}: {answer['errorText']}")
         if "loaderId" in answer:  # else only what is behind the # is another one
-            self._browser.wait_for("Page.loadEventFired", self._session)
+            self._browser.wait_for("Page.loadEventFired", self._session, after=before)
 
     def evaluate(self, expression: str) -> Any:
         """Run JavaScript in the page, as a person with DevTools would; give its value."""
@@ -206,8 +214,8 @@ class Tab:
         for kind in ("mousePressed", "mouseReleased"):
             self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def screenshot(self, path: Path, *, is_whole: bool = False) -> None:
-        answer = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=is_whole)
+    def screenshot(self, path: Path) -> None:
+        answer = self.command("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(answer["data"]))
 
     @property

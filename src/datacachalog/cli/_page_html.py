@@ -109,7 +109,7 @@ def page_html(page: Page) -> str:
 <link rel="icon" href="{_ICON}">
 <style>{style}</style>
 </head>
-<body>
+<body{' class="offline"' if page.is_offline else ""}>
 {_header(page)}
 <main>
 <form class="search" role="search" hidden>

@@ -168,7 +168,7 @@
 
   // -- ages, as of now
 
-  const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+  const relative = new Intl.RelativeTimeFormat("en"); // not "yesterday": 30 hours ago may be the day before
   const units = [["year", 31557600], ["month", 2629800], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60]];
   const age = (time, now) => {
     const seconds = (Date.parse(time.dateTime) - now) / 1000;
