@@ -135,6 +135,7 @@ def test_versions_are_listed_with_what_fetches_them() -> None:
     ]
     assert {"latest, 3 B, written ", "deleted "} <= set(shown.texts)
     assert "1 version" in read(entry(versions=[version(1)])).texts
+    assert "The newest version" in read(entry(versions=[version(1)], has_more_versions=True)).texts
     assert "Versions: access denied" in read(entry(versions_problem="access denied")).texts
 
 

@@ -142,7 +142,7 @@ class Chromium:
         session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.command("Browser.grantPermissions", permissions=["clipboardReadWrite"], browserContextId=context)
         tab = Tab(self, session)
-        for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             tab.command(f"{domain}.enable")
         tab.resize(width, 844 if width < 500 else 800)
         tab.prefer(**features)

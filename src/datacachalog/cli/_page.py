@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,7 @@ import click
 from .._models import NULL_VERSION, DatasetStatus, Freshness
 from ._chosen import Chosen, chosen_datasets, chosen_names, open_catalog, own_arguments
 from ._options import Settings, catalog_command, dataset_names
-from ._output import print_json, print_lines, say
+from ._output import print_json, print_paths, say
 
 if TYPE_CHECKING:
     from .._catalog import AsyncCatalog
@@ -85,7 +86,7 @@ def command(settings: Settings, names: tuple[str, ...], output: str, limit: int 
     if settings.json:
         print_json({"file": path, "datasets": len(entries), "bytes": len(content)})
     else:
-        print_lines(path)
+        print_paths([Path(path)])
 
 
 def _entries(catalog: Catalog, statuses: Sequence[DatasetStatus], limit: int) -> list[PageEntry]:

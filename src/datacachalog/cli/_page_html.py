@@ -230,8 +230,8 @@ def _about(page: Page, entry: PageEntry) -> Iterator[str]:
         yield f'<p class="problem">{_text(_without_root(status.reason, page.root))}</p>'
     yield _snippet(snippet(dataset, call=page.call))
     if entry.versions:
-        count = len(entry.versions)
-        head = f"The newest {count:,} versions" if entry.has_more_versions else _count(count, "version")
+        count = _count(len(entry.versions), "version")
+        head = f"The newest {count.removeprefix('1 ')}" if entry.has_more_versions else count
         items = "".join(_version(page, dataset, version) for version in entry.versions)
         yield f"<details><summary>{head}</summary><ul>{items}</ul></details>"
     elif entry.versions_problem:
