@@ -160,6 +160,7 @@ def test_paper_gets_everything_but_the_controls(chromium: Chromium, tmp_path: Pa
         assert tab.evaluate(f"[...document.querySelectorAll('tbody tr')].every({visible})")
         assert "rgb(255, 255, 255)" == tab.evaluate("getComputedStyle(document.body).backgroundColor")
         assert "rgb(0, 0, 0)" == tab.evaluate("getComputedStyle(document.body).color")
+        assert "rgb(20, 101, 58)" == tab.evaluate("getComputedStyle(document.querySelector('.badge.fresh')).color")
         time = "document.querySelector('.made time')"
         assert "0px" == tab.evaluate(f"getComputedStyle({time}).fontSize")
         assert f'"{NOW:%Y-%m-%d %H:%M:%S} UTC"' == tab.evaluate(f"getComputedStyle({time}, '::after').content")
@@ -191,6 +192,14 @@ def test_screen_readers_are_told_what_is_what(chromium: Chromium, tmp_path: Path
         assert {f'Copy catalog.fetch("{name}")' for name in NAMES if name != "core/orders"} <= set(named["button"])
         assert all(named["button"])
         assert all(named["link"])
+
+
+def test_a_page_of_an_empty_catalog_has_nothing_to_search(chromium: Chromium, tmp_path: Path) -> None:
+    """It says so, and that is all."""
+    with shown(chromium, tmp_path, []) as tab:
+        assert ["The catalog has no datasets yet."] == tab.evaluate(
+            "document.querySelector('main').innerText.split('\\n')"
+        )
 
 
 # -- searching

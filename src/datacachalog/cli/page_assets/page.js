@@ -187,6 +187,6 @@
 
   tellAges();
   setInterval(tellAges, 60000);
-  search.hidden = false;
+  search.hidden = rows.length === 0;
   ask(queryOfAddress());
 })();
