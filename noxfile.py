@@ -24,7 +24,9 @@ SERVER_PROGRAMS = {
     "ceph-mgr": "ceph-mgr",
     "ceph": "ceph-common",
 }
-"""What the integration tests start, and the Debian package that each program is in."""
+"""The S3 server, and the Debian package that each program of it is in."""
+
+INTEGRATION_PROGRAMS = {**SERVER_PROGRAMS, "chromium": "chromium"}
 
 QUIETLY = {"DEBIAN_FRONTEND": "noninteractive"}
 
@@ -91,8 +93,8 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Run the tests that need a real S3 server: a Ceph RADOS gateway, installed by apt where it is missing."""
-    install_programs(session, SERVER_PROGRAMS, "the integration tests start a Ceph RADOS gateway")
+    """Run the tests that need a real S3 server (Ceph) or a browser (Chromium), installed by apt where missing."""
+    install_programs(session, INTEGRATION_PROGRAMS, "the integration tests start a Ceph RADOS gateway and Chromium")
     session.install("-e", ".", *group("test"))
     session.run("pytest", "-m", "integration", *session.posargs)
 

@@ -8,7 +8,7 @@ import os
 import pickle
 import warnings
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -502,6 +502,17 @@ async def test_status_tells_how_each_dataset_stands(server: FaultServer, make_ca
     } == {name: status.freshness for name, status in statuses.items()}
     assert "404" in statuses["gone"].reason
     assert b"1" == statuses["gone"].path.read_bytes()
+
+
+async def test_status_tells_when_the_data_was_written(server: FaultServer, make_catalog: MakeCatalog) -> None:
+    """Of the cached version, of the remote's if nothing is cached, and of several files the newest."""
+    first, second = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+    for name, moment in (("stale", first), ("missing", second), ("g/1", second), ("g/2", first)):
+        server.put("bucket", name, b"1", last_modified=moment)
+    catalog = make_catalog("stale", "missing", "gone", Dataset("glob", "s3://bucket/g/*"))
+    await catalog.fetch("stale")
+    server.put("bucket", "stale", b"2", last_modified=second)
+    assert [first, second, None, second] == [status.last_modified for status in await catalog.status()]
 
 
 async def test_is_stale_is_one_request(server: FaultServer, make_catalog: MakeCatalog) -> None:

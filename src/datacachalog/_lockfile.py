@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from ._digests import parse_digest
 from ._errors import CatalogFileError, LockMismatchError, redact_uri
 from ._models import NULL_VERSION, CacheMetadata
+from ._replacing import replace_file
 
 NAME = "datacachalog.lock"
 FORMAT = 1
@@ -139,21 +139,7 @@ def update(path: str, datasets: Mapping[str, LockedDataset], *, is_whole: bool) 
         kept = {} if is_whole or not old else parse(old, Path(path))
         new = render({**kept, **datasets}, Path(path))
         if new != old:
-            _replace(path, new)
-
-
-def _replace(path: str, content: bytes) -> None:
-    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+            replace_file(path, new)
 
 
 @contextmanager

@@ -248,6 +248,8 @@ class DatasetStatus:
         size: bytes, cached; of the remote if nothing is cached; None if neither is known.
         cached_at: when it was published here; of several files, the oldest.
         reason: why it is what it is.
+        last_modified: when the bytes that `size` counts were written remotely, to the remote's precision; of several
+            files, the newest. None where that isn't known.
     """
 
     name: str
@@ -257,6 +259,7 @@ class DatasetStatus:
     size: int | None
     cached_at: datetime | None
     reason: str
+    last_modified: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

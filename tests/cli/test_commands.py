@@ -71,6 +71,7 @@ def test_g13_no_credentials_of_a_source_are_shown(project, catalog, monkeypatch)
         ["plan", "--json"],
         ["explain", "x"],
         ["validate"],
+        ["page", "--output", "-"],
     ):
         done = catalog(*args)
         assert "hunter2" not in done.out + done.err

@@ -1,4 +1,4 @@
-"""What every test here starts from: a real gateway, credentials for it, and a place for what is measured."""
+"""What every test here starts from: a real gateway, a real browser, and a place for what is measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from datacachalog import S3Storage
 
 from ._bucket import Bucket, new_bucket
+from ._chromium import Chromium, running_chromium
+from ._chromium import missing_packages as missing_browser
 from ._rgw import Gateway, missing_packages, running_gateway
 
 _HERE = Path(__file__).parent
@@ -67,3 +69,15 @@ def bucket(gateway: Gateway) -> Iterator[Bucket]:
 @pytest.fixture(scope="session")
 def storage(gateway: Gateway) -> S3Storage:
     return S3Storage(endpoint_url=gateway.endpoint_url, region="us-east-1")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    """A browser for the whole run."""
+    if missing := missing_browser():
+        text = f"the browser needs the Debian packages {' '.join(missing)}: apt-get install --no-install-recommends …"
+        if os.environ.get("CI"):
+            pytest.fail(text)
+        pytest.skip(text)
+    with running_chromium() as chromium:
+        yield chromium

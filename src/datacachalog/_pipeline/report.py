@@ -116,14 +116,15 @@ def dataset_status(dataset: Dataset, files: Sequence[FileStatus]) -> DatasetStat
     """Sum up the files of a dataset: it is as fresh as its least fresh file."""
     worst = min(files, key=lambda file: _LEAST_FRESH.index(file.freshness))
     entries = [file.entry for file in files if file.entry is not None]
-    sizes = [file.entry.metadata.size if file.entry else file.remote.size if file.remote else None for file in files]
-    known = [size for size in sizes if size is not None]
+    described = [file.entry.metadata if file.entry else file.remote for file in files]
+    known = [metadata for metadata in described if metadata is not None]
     return DatasetStatus(
         name=dataset.name,
         source=dataset.source,
         freshness=worst.freshness,
         path=entries[0].path if entries and not dataset.is_multi_file else None,
-        size=sum(known) if len(known) == len(sizes) else None,
+        size=sum(metadata.size for metadata in known) if len(known) == len(described) else None,
         cached_at=min((entry.metadata.cached_at for entry in entries), default=None),
         reason=worst.reason,
+        last_modified=max((one.last_modified for one in known if one.last_modified is not None), default=None),
     )

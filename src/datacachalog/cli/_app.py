@@ -23,7 +23,7 @@ from ._output import show, show_error
 
 _COMMANDS = (
     "clean", "completion", "demo", "doctor", "evict", "explain", "fetch", "info", "init", "invalidate", "list", "lock",
-    "plan", "push", "schema", "status", "sync", "validate", "verify", "versions",
+    "page", "plan", "push", "schema", "status", "sync", "validate", "verify", "versions",
 )  # fmt: skip
 """Each is a module of that name behind an underscore, which has the command as `command`."""
 

@@ -51,4 +51,5 @@ def status_value(status: DatasetStatus) -> dict[str, Any]:
         "size": status.size,
         "cached_at": None if status.cached_at is None else status.cached_at.isoformat(),
         "reason": status.reason,
+        "last_modified": None if status.last_modified is None else status.last_modified.isoformat(),
     }
