@@ -36,8 +36,8 @@ from datacachalog._errors import (
 )
 from datacachalog._models import FileMetadata
 from datacachalog.ports import RangeNotSatisfiable, ReadRequest, ReadResponse
+from datacachalog.storage._http_fields import parse_retry_after
 from datacachalog.storage._s3 import S3Session
-from datacachalog.storage._s3_failures import parse_retry_after
 from datacachalog.storage._s3_wire import Wire
 from datacachalog.testing import (
     Cut,

@@ -14,8 +14,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 
 import anyio
@@ -39,8 +37,10 @@ from ..ports import (
 )
 from ._bulk import BulkAnswer
 from ._connections import Answer
+from ._http_fields import content_range, http_date
+from ._redacting import cause_of, text_of
 from ._s3_credentials import has_expired
-from ._s3_failures import cause_of, error_of_answer, s3_failures, text_of
+from ._s3_failures import error_of_answer, s3_failures
 from ._s3_listing import parse_list_page
 from ._s3_settings import certain_settings
 from ._s3_versions import ORDER_NOTES, markers, note_order, version_page
@@ -66,7 +66,6 @@ _KEY_OF_THE_CUSTOMER = frozenset({"SSECustomerAlgorithm", "SSECustomerKey"})
 _ENCRYPTION_OF_NEW_OBJECTS = frozenset(
     {"ServerSideEncryption", "SSEKMSKeyId", "SSEKMSEncryptionContext", "BucketKeyEnabled"}
 )
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _LONG_BYTES = 1024 * 1024  # a thread of its own costs as much as a tenth of that on the event loop
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
     304: NotModified(),
@@ -603,13 +602,9 @@ def _response(
     chunks: AsyncIterator[bytes],
     pump: Callable[[Callable[[memoryview], None]], Awaitable[None]] | None = None,
 ) -> ReadResponse:
-    content_range = answer.get("ContentRange")
-    if content_range is None:
-        start, stop, size = 0, answer["ContentLength"], answer["ContentLength"]
-    elif match := _CONTENT_RANGE.fullmatch(content_range.strip()):
-        start, stop, size = int(match[1]), int(match[2]) + 1, int(match[3])
-    else:
-        raise ValueError(f"Content-Range {content_range!r} can't be read (RFC 9110, section 14.4)")
+    given = answer.get("ContentRange")
+    size = answer["ContentLength"]
+    start, stop, size = (0, size, size) if given is None else content_range(given)
     metadata = _metadata(answer, size=size, is_whole=stop - start == size)
     is_pinnable = not (answer.get("ETag") or "").startswith("W/")
     return ReadResponse(metadata, start, stop, chunks, is_pinnable, pump)
@@ -639,22 +634,8 @@ def _fields(headers: Mapping[str, str]) -> dict[str, Any]:
     fields = answer_fields(headers)
     fields["ContentLength"] = int(headers["content-length"])
     if "last-modified" in headers:
-        fields["LastModified"] = _http_date(headers["last-modified"])
+        fields["LastModified"] = http_date(headers["last-modified"])
     return fields
-
-
-_MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
-
-
-def _http_date(text: str) -> datetime:
-    """Read a date of HTTP (RFC 9110, section 5.6.7): the form that everybody sends by its places, any other by rule."""
-    if len(text) == 29 and text.endswith(" GMT") and text[8:11] in _MONTHS:
-        numbers = text[12:16], text[5:7], text[17:19], text[20:22], text[23:25]
-        if all(map(str.isdigit, numbers)):
-            year, day, hour, minute, second = map(int, numbers)
-            return datetime(year, _MONTHS[text[8:11]], day, hour, minute, second, tzinfo=UTC)
-    return parsedate_to_datetime(text)
 
 
 def _metadata(answer: Mapping[str, Any], *, size: int, is_whole: bool) -> FileMetadata:
