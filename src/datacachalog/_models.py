@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from ._archives import FORMATS, SUFFIXES, UnpackOption, format_of
 from ._digests import parse_digest
 from ._errors import ConfigurationError, FetchAllError, MultiFileDatasetError, PushAllError, redact_uri
+from ._sources import is_several
 
 FetchAction = Literal["downloaded", "revalidated", "cached", "stale"]
 """What a fetch did: brought new bytes; asked and was told that the cached copy is fresh; did not have to ask; could not
@@ -43,9 +44,9 @@ class Dataset:
 
     Args:
         name: how the code calls it; unique in its catalog.
-        source: where it is: `s3://bucket/key`, `file:///path`, or a path. `*`, `?` and `[…]` match within a path
-            segment and `**` across segments; a source that ends in `/` means all files below it. A wildcard that is
-            meant literally is written in brackets: `[*]`.
+        source: where it is: `s3://bucket/key`, `https://host/path`, `file:///path`, or a path. `*`, `?` and `[…]`
+            match within a path segment and `**` across segments; a source that ends in `/` means all files below it. A
+            wildcard that is meant literally is written in brackets: `[*]`. In an HTTP(S) source `?` begins the query.
         description: one sentence for the people who read the catalog.
         cache_path: where the file is to lie in the cache, relative to the cache directory, instead of the layout's own
             place; a directory for a glob or prefix dataset. Of an archive that is unpacked, where the archive lies.
@@ -138,8 +139,7 @@ class Dataset:
     @property
     def is_multi_file(self) -> bool:
         """Whether the source is a glob or a prefix, which may match any number of files."""
-        source = self.source
-        return source.endswith("/") or "*" in source or "?" in source or "[" in source
+        return is_several(self.source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import anyio
@@ -38,7 +39,16 @@ _Result = TypeVar("_Result")
 
 
 class Requests:
-    """The requests of one operation. `sent` counts them, repeated ones included."""
+    """The requests of one operation. `sent` counts them, repeated ones included.
+
+    Args:
+        session: the way to the remote.
+        config: the catalog's.
+        limiter: the catalog's budget.
+        notify: is told of repeated requests.
+        operation: its number.
+        addresses: what to ask for instead of a URI, where that is not the same (`Resolver.addresses`).
+    """
 
     def __init__(
         self,
@@ -47,6 +57,7 @@ class Requests:
         limiter: anyio.CapacityLimiter,
         notify: Observer,
         operation: int,
+        addresses: Mapping[str, str] | None = None,
     ) -> None:
         self.config = config
         self.notify = notify
@@ -54,6 +65,7 @@ class Requests:
         self.sent = 0
         self._session = session
         self._limiter = limiter
+        self._addresses = addresses or {}
 
     @property
     def session(self) -> StorageSession:
@@ -71,6 +83,9 @@ class Requests:
         """Send one read, once. It takes its place in the budget until the context is left."""
         async with self._limiter:
             self.sent += 1
+            address = self._addresses.get(request.uri)
+            if address is not None:
+                request = replace(request, uri=address)
             async with self._session.read(request) as outcome:
                 yield outcome
 
@@ -80,7 +95,7 @@ class Requests:
         async def once() -> FileMetadata:
             async with self._limiter:
                 self.sent += 1
-                return await self._session.head(uri, version_id=version_id)
+                return await self._session.head(self._addresses.get(uri, uri), version_id=version_id)
 
         return await self.retried(dataset, uri, once)
 

@@ -78,6 +78,7 @@ class Staged:
         digest: their CRC, computed as they came.
         received_bytes: how many came over the wire for it, repeated ones included.
         verified_by: what they were compared with already.
+        caveat: what the storage can't promise of them (`ReadResponse.caveat`).
     """
 
     metadata: FileMetadata
@@ -86,6 +87,7 @@ class Staged:
     digest: str
     received_bytes: int
     verified_by: str | None = None
+    caveat: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +340,9 @@ class _Download:
             crc = update(chunk, crc)
         self._check_end(length, response.stop)
         self._notify_advanced(length)
-        return Staged(response.metadata, tuple(chunks), length, format_crc(algorithm, crc), self.received_bytes)
+        digest = format_crc(algorithm, crc)
+        content = tuple(chunks)
+        return Staged(response.metadata, content, length, digest, self.received_bytes, caveat=response.caveat)
 
     async def _receive_on_disk(self, response: ReadResponse, connection: AsyncExitStack) -> Staged | Elsewhere:
         """Take an answer that is too large for memory, or a part of the object, and all that it lacks."""
@@ -347,7 +351,9 @@ class _Download:
             return Elsewhere()
         algorithm = self._crc_algorithm(metadata)
         crc = await loaded_crc(algorithm)
-        staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata, algorithm))
+        # By a weak ETag no part could be told from one of another version, so what an attempt leaves is of no use.
+        known_as = metadata if self._is_pinnable else replace(metadata, etag=None)
+        staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, known_as, algorithm))
         parts = [_Part.of_segment(segment) for segment in staging.segments]
         self._notify_advanced(sum(part.stop - part.start for part in parts))
         step = self._requests.config.part_bytes
@@ -380,7 +386,8 @@ class _Download:
             value = crc.combine(value, part.crc, part.stop - part.start)
         if stored_checksum:
             metadata = replace(metadata, checksum=stored_checksum[0])
-        return Staged(metadata, staging, metadata.size, format_crc(algorithm, value), self.received_bytes)
+        digest = format_crc(algorithm, value)
+        return Staged(metadata, staging, metadata.size, digest, self.received_bytes, caveat=response.caveat)
 
     async def _receive_parts(self, queue: Iterator[_Part], staging: Staging, metadata: FileMetadata) -> None:
         for part in queue:
