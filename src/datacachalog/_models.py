@@ -51,8 +51,8 @@ class Dataset:
         cache_path: where the file is to lie in the cache, relative to the cache directory, instead of the layout's own
             place; a directory for a glob or prefix dataset. Of an archive that is unpacked, where the archive lies.
         reader: what `load()` calls with the path (for several files: with the list of paths).
-        checksum: the digest that the file must have, `"sha256:<hex>"`, `"md5:<hex>"`, `"crc64nvme:<base64>"`,
-            `"crc32c:<base64>"` or `"crc32:<base64>"`: a pin. Only for a single file.
+        checksum: the digest that the file must have, `"sha256:<hex>"`, `"sha512:<hex>"`, `"md5:<hex>"`,
+            `"crc64nvme:<base64>"`, `"crc32c:<base64>"` or `"crc32:<base64>"`: a pin. Only for a single file.
         version_id: the version that is meant, in a bucket that keeps versions, instead of the newest. It never changes,
             so once it is cached nothing is asked of the remote. Only for a single file.
         max_age: how long a cached copy is used without asking the remote, in seconds or as a `timedelta`; None means

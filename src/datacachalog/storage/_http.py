@@ -302,7 +302,8 @@ def _redirected(uri: str, address: Address, location: str) -> Address:
     try:
         return redirected(address, location)
     except InvalidSourceError as error:
-        raise StorageError(uri, f"a redirect that isn't followed, to {error.uri}: {error.reason}") from None
+        to = error.uri.partition("?")[0]
+        raise StorageError(uri, f"a redirect that isn't followed, to {to}: {error.reason}") from None
 
 
 def _proxy_for(address: Address) -> str | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from .._digests import parse_digest
@@ -47,8 +47,8 @@ class Validator:
     """
 
     etag: str | None
-    is_strong: bool
-    caveat: str
+    is_strong: bool = field(kw_only=True)
+    caveat: str = field(kw_only=True)
 
 
 def validator_of(headers: Mapping[str, str], size: int) -> Validator:
@@ -56,14 +56,14 @@ def validator_of(headers: Mapping[str, str], size: int) -> Validator:
     given = headers.get("ETag", "").strip()
     etag = _ETAG.fullmatch(given)
     if etag is not None:
-        return Validator(etag[2], not etag[1], WEAK if etag[1] else "")
+        return Validator(etag[2], is_strong=not etag[1], caveat=WEAK if etag[1] else "")
     modified, date = headers.get("Last-Modified", "").strip(), _moment(headers.get("Date"))
     moment = _moment(modified)
     if moment is None or not re.fullmatch(_DATE, modified):
-        return Validator(None, False, NONE)  # noqa: FBT003  # the class names it
+        return Validator(None, is_strong=False, caveat=NONE)
     if date is None or date - moment < _STRONG_AFTER:
-        return Validator(None, False, RECENT)  # noqa: FBT003  # the class names it
-    return Validator(f"last-modified {modified}, {size} bytes", True, TIMED)  # noqa: FBT003  # the class names it
+        return Validator(None, is_strong=False, caveat=RECENT)
+    return Validator(f"last-modified {modified}, {size} bytes", is_strong=True, caveat=TIMED)
 
 
 def condition(etag: str, *, must_match: bool) -> dict[str, str]:
@@ -106,8 +106,8 @@ def stated_digest(headers: Mapping[str, str]) -> str | None:
     `Repr-Digest` (RFC 9530), else its forerunner `Digest` (RFC 3230). SHA-256 and SHA-512; the others are checksums
     against accidents that may be wrong themselves, or deprecated.
     """
-    for field in ("Repr-Digest", "Digest"):
-        stated = {name.lower(): value for name, value in _DIGEST_MEMBER.findall(headers.get(field, ""))}
+    for header in ("Repr-Digest", "Digest"):
+        stated = {name.lower(): value for name, value in _DIGEST_MEMBER.findall(headers.get(header, ""))}
         for name, algorithm in _DIGEST_NAMES.items():
             if name in stated:
                 try:
