@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -38,7 +38,7 @@ def normalize_etag(etag: str | None) -> str | None:
     return etag.strip().removeprefix("W/").strip('"') or None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Dataset:
     """A name for a file, or for several, that live somewhere else.
 
@@ -135,6 +135,10 @@ class Dataset:
                 f"dataset {name!r}: {redact_uri(source)} has none of the suffixes {', '.join(SUFFIXES)}:"
                 f" say what it is, unpack={FORMATS[0]!r} for example, or leave unpack out"
             )
+
+    def __repr__(self) -> str:
+        shown = {each.name: getattr(self, each.name) for each in fields(self)} | {"source": redact_uri(self.source)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def is_multi_file(self) -> bool:
