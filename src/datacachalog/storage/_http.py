@@ -367,6 +367,9 @@ async def _response(
     demanded = request.if_match
     if demanded is not None and not (_is(version, demanded) and (version.is_strong or start == 0)):
         return VersionChanged()
+    is_ranged = request.start > 0 or request.stop is not None
+    if is_ranged and size is not None and request.start >= size:
+        return RangeNotSatisfiable()  # of a server that doesn't do ranges, or answers so for an empty file
     is_pinnable = version.is_strong and not is_spooled and headers.get("Accept-Ranges", "").strip().lower() != "none"
     metadata = metadata_of(headers, size or 0, version, is_decoded=bool(encoding))
     return ReadResponse(metadata, start, stop, chunks, is_pinnable, caveat=version.caveat)
