@@ -40,7 +40,7 @@ from ._connections import Answer
 from ._http_fields import content_range, http_date
 from ._redacting import cause_of, text_of
 from ._s3_credentials import has_expired
-from ._s3_failures import error_of_answer, s3_failures
+from ._s3_failures import ChecksumsRefusedError, error_of_answer, s3_failures
 from ._s3_listing import parse_list_page
 from ._s3_settings import certain_settings
 from ._s3_versions import ORDER_NOTES, markers, note_order, version_page
@@ -58,8 +58,10 @@ _HEADER_OF_ARGUMENT = {
     "Range": "range",
     "IfMatch": "if-match",
     "IfNoneMatch": "if-none-match",
+    "ChecksumMode": "x-amz-checksum-mode",
     "RequestPayer": "x-amz-request-payer",
 }
+_WITH_CHECKSUM = {"ChecksumMode": "ENABLED"}
 _LISTING_BODY = "datacachalog listing"
 _INLINE_LISTING_BYTES = 64 * 1024  # a millisecond's work, which takes less time than handing it to a thread
 _KEY_OF_THE_CUSTOMER = frozenset({"SSECustomerAlgorithm", "SSECustomerKey"})
@@ -152,6 +154,8 @@ class S3Session(S3Writing):
         self._client: Any = None
         self._credentials: Any = None
         self._is_begun = False
+        self.asks_checksums = True
+        """Whether the store knows `x-amz-checksum-mode`; some refuse a request that has it."""
 
     async def head(self, uri: str, *, version_id: str | None = None) -> FileMetadata:
         """Ask what the object is (HeadObject), with the checksum that S3 has stored for it.
@@ -162,12 +166,12 @@ class S3Session(S3Writing):
         """
         arguments = self._arguments(uri, version_id)
 
-        async def ask() -> FileMetadata:
-            sent = await self._send("HEAD", arguments)
+        async def ask(mode: Mapping[str, str]) -> FileMetadata:
+            sent = await self._send("HEAD", {**arguments, **mode})
             if sent is None:
                 client = await self._connected(uri)
                 self._wire.watch(arguments["Bucket"], arguments["Key"])
-                answer = await self._signed(lambda: client.head_object(**arguments, ChecksumMode="ENABLED"))
+                answer = await self._signed(lambda: client.head_object(**arguments, **mode))
                 return _metadata(answer, size=answer["ContentLength"], is_whole=True)
             try:
                 if sent.head.status != 200:
@@ -177,8 +181,7 @@ class S3Session(S3Writing):
             finally:
                 sent.close()
 
-        with s3_failures(uri, version_id):
-            return await self._signed(ask)
+        return await self._asked(uri, version_id, ask)
 
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
@@ -191,10 +194,10 @@ class S3Session(S3Writing):
         arguments = self.read_arguments(request)
         is_long = request.stop is not None and request.start > 0 and request.stop - request.start > _LONG_BYTES
 
-        async def ask() -> tuple[ReadOutcome, Any]:
-            sent = await self._send("GET", arguments, is_long=is_long)
+        async def ask(mode: Mapping[str, str]) -> tuple[ReadOutcome, Any]:
+            sent = await self._send("GET", {**arguments, **mode}, is_long=is_long)
             if sent is None:
-                return await self._ask_client(request, arguments)
+                return await self._ask_client(request, arguments, mode)
             try:
                 return await _outcome(request, sent), sent
             except BaseException:
@@ -203,8 +206,7 @@ class S3Session(S3Writing):
 
         body: Any = None
         try:
-            with s3_failures(request.uri, request.version_id):
-                outcome, body = await self._signed(ask)
+            outcome, body = await self._asked(request.uri, request.version_id, ask)
             yield outcome
         finally:
             if body is not None:
@@ -226,14 +228,16 @@ class S3Session(S3Writing):
             wire = await self._wire.threaded(bucket)
         return None if wire is None else S3ThreadedReads(self, self._wire, wire)
 
-    async def _ask_client(self, request: ReadRequest, arguments: Mapping[str, Any]) -> tuple[ReadOutcome, Any]:
+    async def _ask_client(
+        self, request: ReadRequest, arguments: Mapping[str, Any], mode: Mapping[str, str]
+    ) -> tuple[ReadOutcome, Any]:
         """Ask the general way; gives the body to be closed too."""
         client = await self._connected(request.uri)
         import botocore.exceptions  # loaded by now
 
         self._wire.watch(arguments["Bucket"], arguments["Key"])
         try:
-            answer = await self._signed(lambda: client.get_object(**arguments, ChecksumMode="ENABLED"))
+            answer = await self._signed(lambda: client.get_object(**arguments, **mode))
         except botocore.exceptions.ClientError as error:
             outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
             if outcome is None:
@@ -362,6 +366,25 @@ class S3Session(S3Writing):
                 raise error_of_answer(uri, refusal, arguments.get("VersionId"))
             return None  # so may the client
         return sent
+
+    async def _asked(
+        self, uri: str, version_id: str | None, ask: Callable[[Mapping[str, str]], Awaitable[_Result]]
+    ) -> _Result:
+        """Ask for the checksum too; of a store that refuses that, without, and so from then on.
+
+        Raises:
+            DatacachalogError: what was asked failed with.
+        """
+        if self.asks_checksums:
+            try:
+                with s3_failures(uri, version_id):
+                    return await self._signed(lambda: ask(_WITH_CHECKSUM))
+            except ChecksumsRefusedError:
+                pass
+        with s3_failures(uri, version_id):
+            result = await self._signed(lambda: ask({}))
+        self.asks_checksums = False
+        return result
 
     async def _signed(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
         """Ask the client, and once more with other credentials where these have expired (`_s3_credentials`)."""
@@ -492,7 +515,8 @@ class S3ThreadedReads:
             InvalidSourceError: not an S3 URI.
         """
         arguments = self._session.read_arguments(request)
-        query, headers = _query_and_headers(arguments)
+        mode = _WITH_CHECKSUM if self._session.asks_checksums else {}
+        query, headers = _query_and_headers({**arguments, **mode})
         with s3_failures(request.uri):
             answer = self._threaded.get(arguments["Key"], query, headers)
             if answer is None:
@@ -502,10 +526,11 @@ class S3ThreadedReads:
                 outcome = _OUTCOME_OF_STATUS.get(answer.head.status)
                 if outcome is None and answer.head.status not in (200, 206):
                     refusal = error_fields_here(answer)
-                    if not has_expired(refusal):
-                        raise error_of_answer(request.uri, refusal, request.version_id)
+                    error = error_of_answer(request.uri, refusal, request.version_id)
+                    if not (has_expired(refusal) or isinstance(error, ChecksumsRefusedError)):
+                        raise error
                     answer.close()
-                    return None  # the client may come to other credentials
+                    return None  # the client may come to other credentials; or it is asked without the checksum
                 outcome = outcome or _outcome_of_bytes(request, answer)
             except BaseException:
                 answer.close()
@@ -523,8 +548,7 @@ class S3ThreadedReads:
 
 
 def _query_and_headers(arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    headers = {"x-amz-checksum-mode": "ENABLED"}
-    headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
+    headers = {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
     return ({"versionId": arguments["VersionId"]} if "VersionId" in arguments else {}), headers
 
 

@@ -70,6 +70,10 @@ _REDIRECT_HINT = (
 )
 
 
+class ChecksumsRefusedError(StorageError):
+    """The store doesn't know what was said of checksums; or, as a HEAD's answer has no words, it may be that."""
+
+
 @contextmanager
 def s3_failures(uri: str, version_id: str | None = None) -> Iterator[None]:
     """Map what botocore, aiohttp and the network raise.
@@ -180,6 +184,16 @@ def error_of_answer(
         if version_id is not None:
             denied += ": a version needs s3:GetObjectVersion"
         return AccessDeniedError(uri, cause, hint=hint or denied)
+    if is_about_checksums(answer) or (status == 400 and code == str(status) and not said):
+        return ChecksumsRefusedError(uri, cause, hint=hint)
     if status >= 500 or code == "RequestTimeout":
         return StorageUnreachableError(uri, cause, retry_after_seconds=retry_after_seconds)
     return StorageError(uri, cause, hint=hint)
+
+
+def is_about_checksums(answer: Mapping[str, Any]) -> bool:
+    """Whether a refusal says that the store doesn't know checksums, as some don't; not that one is wrong."""
+    error = answer.get("Error", {})
+    said = f"{error.get('Code', '')} {error.get('Message', '')}"
+    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return status in (400, 501) and error.get("Code") != "BadDigest" and "checksum" in said.lower()
