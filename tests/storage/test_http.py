@@ -220,7 +220,8 @@ async def test_g5_object_replaced_during_the_download_is_begun_again(server, mak
     other = LARGE[::-1]
     server.put("bucket", "a", LARGE)
     server.add_faults(Swap(other, after_bytes=1000))
-    async with make_catalog(f"{server.endpoint_url}/bucket/a") as catalog:
+    config = CatalogConfig(part_bytes=1024 * 1024, max_concurrency=1)  # the second part is asked for after the first
+    async with make_catalog(f"{server.endpoint_url}/bucket/a", config=config) as catalog:
         _, data = await fetched(catalog)
     assert other == data
 

@@ -8,8 +8,8 @@ The path is the bucket and the whole key, so nothing collides and the name and t
 - What has no such path (over-long names, names that are no text) or finds it taken (`a` next to `a/b`; names that are
   equal but for case on a file system that ignores it) lies at `@alt/<hash of the key>/<name>` instead; its sidecar
   says what it is.
-- What stands for the query of an HTTP(S) source is a segment before the name, `dir/?query-…/name.csv`: so the suffix
-  survives. No path has such a segment, as there a `?` is written `%3F`.
+- What stands for the query of an HTTP(S) source is a segment before the name, `dir/%3Fquery-…/name.csv`: so the suffix
+  survives. No path of a source has such a segment: it has no `?`, and its `%` is escaped.
 - What is unpacked of an archive lies apart, below `@unpacked/<hash of the archive's place>`.
 """
 
@@ -121,7 +121,8 @@ def _segments(key: CacheKey, *, is_windows: bool) -> list[str]:
         path, mark, query = path.partition("?")
     encoded = [encode_segment(segment, is_windows=is_windows) for segment in path.split("/")]
     if mark:
-        encoded.insert(-1, encode_segment(mark + query, is_windows=is_windows))
+        # Written so everywhere: a '?' in a path is a wildcard for many a library.
+        encoded.insert(-1, encode_segment(mark + query, is_windows=is_windows).replace("?", "%3F", 1))
     if scheme == "s3":
         bucket = encode_segment(authority, is_windows=is_windows)
         if bucket.startswith("@") or bucket.casefold() in (STATE_DIRECTORY, CACHE_TAG.casefold()):
