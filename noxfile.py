@@ -23,6 +23,8 @@ SERVER_PROGRAMS = {
     "ceph-osd": "ceph-osd",
     "ceph-mgr": "ceph-mgr",
     "ceph": "ceph-common",
+    "openssl": "openssl",
+    "setpriv": "util-linux",
 }
 """The S3 server, and the Debian package that each program of it is in."""
 
@@ -30,7 +32,7 @@ INTEGRATION_PROGRAMS = {**SERVER_PROGRAMS, "chromium": "chromium"}
 
 QUIETLY = {"DEBIAN_FRONTEND": "noninteractive"}
 
-BENCH_PROGRAMS = {**SERVER_PROGRAMS, "curl": "curl", "openssl": "openssl", "setpriv": "util-linux"}
+BENCH_PROGRAMS = {**SERVER_PROGRAMS, "curl": "curl"}
 BENCH_NGINX = ("nginx", "libnginx-mod-http-echo")
 
 
@@ -93,10 +95,11 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Run the tests that need a real S3 server (Ceph) or a browser (Chromium), installed by apt where missing."""
+    """Run the tests that need real servers (Ceph, nginx) or a browser (Chromium), brought by apt where missing."""
     install_programs(session, INTEGRATION_PROGRAMS, "the integration tests start a Ceph RADOS gateway and Chromium")
+    nginx = unpacked_nginx(session, ("nginx",), "the integration tests start an nginx")
     session.install("-e", ".", *group("test"))
-    session.run("pytest", "-m", "integration", *session.posargs)
+    session.run("pytest", "-m", "integration", *session.posargs, env={"TEST_NGINX_ROOT": str(nginx)})
 
 
 def install_programs(session: nox.Session, programs: dict[str, str], why: str) -> None:
@@ -122,21 +125,23 @@ def as_root(session: nox.Session, otherwise: str) -> list[str]:
     return ["apt-get"] if is_root else ["sudo", "-n", "apt-get"]
 
 
-def unpacked_nginx(session: nox.Session) -> Path:
-    """Give a directory with nginx and its echo module in it: `/`, or one into which Debian's packages are unpacked.
+def unpacked_nginx(session: nox.Session, packages: tuple[str, ...], why: str) -> Path:
+    """Give a directory with nginx, and its echo module if that is among the packages, in it.
 
-    They aren't installed, because that would start a web server on the machine.
+    That is `/`, or one into which Debian's packages are unpacked: they aren't installed, because that would start a web
+    server on the machine.
     """
-    if Path("/usr/sbin/nginx").exists() and Path("/usr/lib/nginx/modules/ngx_http_echo_module.so").exists():
+    has_module = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so").exists()
+    if Path("/usr/sbin/nginx").exists() and (has_module or packages == ("nginx",)):
         return Path("/")
     directory = Path(session.create_tmp()).resolve() / "nginx"
     if not (directory / "usr/sbin/nginx").exists():
-        apt_get = as_root(session, "the benchmarks start an nginx, and it can't be had here")
+        apt_get = as_root(session, f"{why}, and it can't be had here")
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         session.run(*apt_get, "-q", "update", external=True, env=QUIETLY)
         with session.chdir(directory):
-            session.run("apt-get", "-q", "download", *BENCH_NGINX, external=True)
+            session.run("apt-get", "-q", "download", *packages, external=True)
             for package in Path().glob("*.deb"):
                 session.run("dpkg-deb", "--extract", str(package), ".", external=True)
     return directory
@@ -160,7 +165,7 @@ def demo(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run each benchmark, or those that are named; with options, keep nothing: `nox -s bench -- downloads --quick`."""
     install_programs(session, BENCH_PROGRAMS, "the benchmarks start servers")
-    environment = {"BENCH_NGINX_ROOT": str(unpacked_nginx(session))}
+    environment = {"BENCH_NGINX_ROOT": str(unpacked_nginx(session, BENCH_NGINX, "the benchmarks start an nginx"))}
     session.install(".[cli]", *group("bench"))  # with its bytecode, as whoever installs it has it
     arguments = list(session.posargs)
     first_option = next((number for number, text in enumerate(arguments) if text.startswith("-")), len(arguments))

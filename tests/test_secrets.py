@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +13,8 @@ from threading import Thread
 import pytest
 
 from datacachalog import AsyncCatalog, CatalogConfig, Dataset, FetchAllError, RouterStorage, S3Storage
+from datacachalog.storage import HTTPStorage
+from datacachalog.storage._http_address import Credential
 from datacachalog.testing import Cut, FaultServer, Reset, Status
 
 SECRET = "wJalrXUtnFEMI-never-to-be-seen"
@@ -71,6 +73,17 @@ class Heard:
             [Dataset(name, f"s3://bucket/{name}") for name in names or ("a.bin", "logs/")],
             cache_dir=self.cache_dir,
             storage=RouterStorage({"s3": storage}),
+            config=QUICK,
+            progress=self.events.append,
+        )
+
+    def web_catalog(self, *sources: str, credentials: Mapping[str, Credential] | None = None) -> AsyncCatalog:
+        datasets = [Dataset("a.bin", sources[0]), *(Dataset(f"other {source[-1]}", source) for source in sources[1:])]
+        storage = HTTPStorage(credentials=credentials)
+        return AsyncCatalog(
+            datasets,
+            cache_dir=self.cache_dir,
+            storage=RouterStorage({"http": storage, "https": storage}),
             config=QUICK,
             progress=self.events.append,
         )
@@ -172,6 +185,36 @@ async def test_g13_credentials_are_shown_nowhere(
         server_side_encryption={"SSECustomerAlgorithm": "AES256", "SSECustomerKey": SECRET.ljust(32)},
     )
     await heard.use(heard.catalog(storage))
+    assert SECRET not in heard.text()
+
+
+@pytest.mark.parametrize("status", [200, 206, 301, 307, 401, 403, 404, 429, 500])
+@pytest.mark.parametrize("place", ["user", "query", "credentials"])
+async def test_g13_secrets_of_a_url_are_shown_nowhere(heard: Heard, status: int, place: str) -> None:
+    """User, password and query of a source, and credentials beside it: whatever is answered, nothing repeats them."""
+    headers = {"Location": SIGNED, "ETag": '"1"', "Content-Range": "bytes 0-4/5", "WWW-Authenticate": SECRET}
+    with answering(status, headers, SECRET.encode()[:5] if status in (200, 206) else SECRET.encode()) as url:
+        host = url.removeprefix("http://")
+        credentials: dict[str, Credential] = {url: SECRET}
+        source = {
+            "user": f"http://user:{SECRET}@{host}/a.bin",
+            "query": f"http://{host}/a.bin?X-Amz-Signature={SECRET}",
+            "credentials": f"{url}/a.bin",
+        }[place]
+        catalog = heard.web_catalog(source, credentials=credentials if place == "credentials" else None)
+        await heard.use(catalog)
+        async with catalog:
+            heard.events += [str(await catalog.plan()), await catalog.plan(), await catalog.cache_info()]
+    assert SECRET not in heard.text()
+    assert not any(SECRET in str(path) for path in heard.cache_dir.rglob("*"))
+
+
+@pytest.mark.parametrize("place", ["nowhere.invalid", "127.0.0.1:9", "127.0.0.1:port", "no host", "[::1"])
+async def test_g13_secrets_of_a_url_that_leads_nowhere_are_shown_nowhere(heard: Heard, place: str) -> None:
+    """Whether there is no such host, or none can be: no error or cause shows them."""
+    sources = [f"http://user:{SECRET}@{place}/a.bin?b", f"https://{place}/a.bin?token={SECRET}"]
+    await heard.use(heard.web_catalog(*sources))
+    assert len(heard.errors) >= 2
     assert SECRET not in heard.text()
 
 

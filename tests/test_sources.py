@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from datacachalog import InvalidSourceError
-from datacachalog._sources import canonical_source, local_path, split_uri
+from datacachalog import Catalog, ConfigurationError, Dataset, InvalidSourceError
+from datacachalog._sources import canonical_source, file_name, is_several, local_path, split_uri, web_address
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,10 @@ def test_uri_is_split_as_it_stands(uri, expected):
         ("file:///data/*.csv", "/data/*.csv"),
         ("file:///data/?.csv", "/data/?.csv"),
         ("file:///data/a#b.csv", "/data/a#b.csv"),
+        ("HTTPS://Host:8443/a b%20c", "https://Host:8443/a b%20c"),
+        ("https://host", "https://host/"),
+        ("http://[::1]:8080/a", "http://[::1]:8080/a"),
+        ("https://host/a*b", "https://host/a*b"),
     ],
 )
 def test_source_has_one_spelling(source, expected, tmp_path, monkeypatch):
@@ -72,6 +76,78 @@ def test_source_that_says_nothing_is_refused(source, reason):
     """What no storage could read says why."""
     with pytest.raises(InvalidSourceError, match=reason):
         canonical_source(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("https://ada:secret@host/a.csv", "https://host/a.csv"),
+        ("https://host/a.csv?token=secret", "https://host/a.csv?query-f3ac97547a318f4db4f95d3a5e50fd08"),
+        ("https://ada:secret@host?token=secret", "https://host/?query-f3ac97547a318f4db4f95d3a5e50fd08"),
+    ],
+)
+def test_g13_spelling_of_a_web_source_shows_no_secret(source, expected):
+    """User, password and query are for the remote alone; the query is told from others by its hash."""
+    assert (expected, expected) == (canonical_source(source), canonical_source(canonical_source(source)))
+
+
+def test_web_source_is_asked_for_with_all_that_it_says():
+    """The address has user, password and query as they stand."""
+    assert "https://a:b@host/?x=%2F" == web_address("HTTPS://a:b@host?x=%2F")
+
+
+def test_two_queries_are_two_sources():
+    """Also where all the difference is that one has an empty one."""
+    sources = [f"https://host/a{query}" for query in ("", "?", "?x=1", "?x=2")]
+    assert 4 == len({canonical_source(source) for source in sources})
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("https://host/a#b", "%23"),
+        ("https://", "no host"),
+        ("https:///a", "no host"),
+        ("https://user@/a", "no host"),
+        ("https://:80/a", "no host"),
+        ("https://ho*t/a", "no host"),
+    ],
+)
+def test_web_source_without_a_host_or_with_a_fragment_is_refused(source, reason):
+    """A fragment would not be asked for, so two sources would be one."""
+    with pytest.raises(InvalidSourceError, match=reason):
+        canonical_source(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("s3://bucket/a?", True),
+        ("s3://bucket/[a]", True),
+        ("https://host/a.csv?x[]=*", False),
+        ("https://host/dir/?format=csv", False),
+        ("https://[::1]/a.csv", False),
+        ("https://host/dir/", True),
+        ("https://host", True),
+        ("https://host/*.csv?x", True),
+    ],
+)
+def test_question_mark_of_a_web_source_begins_its_query(source, expected):
+    """Elsewhere it is a wildcard; so what stands in a query makes no source several."""
+    assert expected == is_several(source)
+
+
+def test_name_of_a_web_source_is_without_its_query():
+    """What a suffix is looked for in."""
+    assert ["b.csv", "b.csv?c"] == [file_name("https://host/a/b.csv?c=/d.zip"), file_name("s3://bucket/a/b.csv?c")]
+
+
+def test_one_source_cannot_be_asked_for_as_two_users(tmp_path):
+    """They would share the copy, and nothing says who may have it."""
+    sources = ["https://ada:1@host/a.csv", "https://eve:2@host/a.csv"]
+    with pytest.raises(ConfigurationError, match="another user or password") as caught:
+        Catalog([Dataset(str(number), source) for number, source in enumerate(sources)], cache_dir=tmp_path)
+    assert "ada" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", " a", "a;b", "100%", "a%2", "ü"])

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
+from ._sources import file_name
+
 UnpackFormat: TypeAlias = Literal["gzip", "bz2", "xz", "zstd", "zip", "tar"]
 """What an archive is. A tar says itself how it is compressed."""
 
@@ -37,13 +39,13 @@ SUFFIXES = tuple(_SUFFIXES)
 def format_of(unpack: str | None, uri: str) -> UnpackFormat | None:
     """Tell as what a file is to be unpacked: by the dataset's own word, by its suffix for `"auto"`; None if not."""
     if unpack == "auto":
-        return next((meant for suffix, meant in _SUFFIXES.items() if _has_suffix(_name(uri), suffix)), None)
+        return next((meant for suffix, meant in _SUFFIXES.items() if _has_suffix(file_name(uri), suffix)), None)
     return next((known for known in FORMATS if known == unpack), None)
 
 
 def name_inside(uri: str, archive_format: UnpackFormat) -> str:
     """Give the name of what an archive holds: its own without a suffix of the format, if it has one."""
-    name = _name(uri)
+    name = file_name(uri)
     for suffix, meant in _SUFFIXES.items():
         if meant == archive_format and _has_suffix(name, suffix):
             return name[: -len(suffix)]

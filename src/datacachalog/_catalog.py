@@ -35,6 +35,7 @@ from ._errors import (
     ObjectNotFoundError,
     StaleDataWarning,
     StorageUnreachableError,
+    redact_uri,
 )
 from ._events import (
     Event,
@@ -434,7 +435,7 @@ class AsyncCatalog:
             try:
                 looked, listings = await self._look(dataset, selection, requests, ahead)
             except Exception as error:  # noqa: BLE001  # whatever one dataset fails with is its status
-                steps[dataset.name] = PlanStep(dataset.name, dataset.source, "fail", 0, str(error))
+                steps[dataset.name] = PlanStep(dataset.name, redact_uri(dataset.source), "fail", 0, str(error))
             else:
                 outlooks = [FileOutlook(look.decision, look.remote, look.is_listed) for look in looked]
                 part_bytes = self._config.part_bytes
@@ -1004,7 +1005,8 @@ class AsyncCatalog:
 
     async def _requests(self, operation: int, notify: Observer) -> Requests:
         opened = await self._open()
-        return Requests(opened.session, self._config, opened.limiter, notify, operation)
+        addresses = self._resolver.addresses
+        return Requests(opened.session, self._config, opened.limiter, notify, operation, addresses)
 
     def _notify(self, event: Event) -> None:
         if self._observer is None:

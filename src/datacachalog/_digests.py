@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 CrcAlgorithm: TypeAlias = Literal["crc64nvme", "crc32c", "crc32"]
 
-DIGEST_BYTES = {"crc64nvme": 8, "crc32c": 4, "crc32": 4, "sha256": 32, "sha1": 20, "md5": 16}
+DIGEST_BYTES = {"crc64nvme": 8, "crc32c": 4, "crc32": 4, "sha256": 32, "sha512": 64, "sha1": 20, "md5": 16}
 """The algorithms, and how many bytes a digest of each has."""
 
 DEFAULT_CRC: CrcAlgorithm = "crc64nvme"

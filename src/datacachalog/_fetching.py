@@ -335,7 +335,7 @@ class Fetching:
                 await self._keep_bounds(published.path)
                 return file_result(published, "downloaded", received_bytes, reason)
             case NotModified():
-                return await self._revalidated(target, entry)
+                return await self._revalidated(target, entry, outcome)
             case HandedBack(answer, failure, claim):
                 if claim is not None:
                     flight.adopt(claim)
@@ -409,8 +409,8 @@ class Fetching:
                 published = await self._publish(await verify(compared, target))
                 if entry is not None and known_etag is not None:
                     reason = _CHANGED
-                return file_result(published, "downloaded", outcome.received_bytes, reason)
-        return await self._revalidated(target, entry)
+                return file_result(published, "downloaded", outcome.received_bytes, reason, outcome.caveat)
+        return await self._revalidated(target, entry, outcome)
 
     async def _publish(self, verified: Verified) -> CacheEntry:
         published = await self._cache.publish(verified)
@@ -422,12 +422,12 @@ class Fetching:
         if self._bounds is not None and self._bounded is not None:
             await self._bounded.evict(self._bounds, spared=self._given)
 
-    async def _revalidated(self, target: Target, entry: CacheEntry | None) -> FileResult:
+    async def _revalidated(self, target: Target, entry: CacheEntry | None, answer: NotModified) -> FileResult:
         if entry is None:
             raise StorageError(target.key.uri, "the remote says that nothing changed, but nothing is cached")
         if target.max_age_seconds > 0:
             await self._cache.touch([entry])
-        return file_result(entry, "revalidated", 0, "the remote has the cached version")
+        return file_result(entry, "revalidated", 0, "the remote has the cached version", answer.caveat)
 
     async def _undemanding(self, target: Target) -> Target:
         """Say why the remote hasn't the ETag that was demanded; if it has, it is one that can't be demanded (weak).

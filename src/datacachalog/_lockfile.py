@@ -20,6 +20,7 @@ from ._digests import parse_digest
 from ._errors import CatalogFileError, LockMismatchError, redact_uri
 from ._models import NULL_VERSION, CacheMetadata
 from ._replacing import replace_file
+from ._sources import canonical_source, is_web
 
 NAME = "datacachalog.lock"
 FORMAT = 1
@@ -91,6 +92,8 @@ class LockFile:
 def written_uri(source: str, path: str) -> str:
     """Give a source as the lock file at `path` has it: on every machine the same, and without what may be secret."""
     below = os.path.dirname(path).replace(os.sep, "/").rstrip("/") + "/"
+    if is_web(source):
+        return canonical_source(source)
     return source.removeprefix(below) if "://" not in source else redact_uri(source)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from ._archives import FORMATS, SUFFIXES, UnpackOption, format_of
 from ._digests import parse_digest
 from ._errors import ConfigurationError, FetchAllError, MultiFileDatasetError, PushAllError, redact_uri
+from ._sources import is_several
 
 FetchAction = Literal["downloaded", "revalidated", "cached", "stale"]
 """What a fetch did: brought new bytes; asked and was told that the cached copy is fresh; did not have to ask; could not
@@ -37,21 +38,21 @@ def normalize_etag(etag: str | None) -> str | None:
     return etag.strip().removeprefix("W/").strip('"') or None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Dataset:
     """A name for a file, or for several, that live somewhere else.
 
     Args:
         name: how the code calls it; unique in its catalog.
-        source: where it is: `s3://bucket/key`, `file:///path`, or a path. `*`, `?` and `[…]` match within a path
-            segment and `**` across segments; a source that ends in `/` means all files below it. A wildcard that is
-            meant literally is written in brackets: `[*]`.
+        source: where it is: `s3://bucket/key`, `https://host/path`, `file:///path`, or a path. `*`, `?` and `[…]`
+            match within a path segment and `**` across segments; a source that ends in `/` means all files below it. A
+            wildcard that is meant literally is written in brackets: `[*]`. In an HTTP(S) source `?` begins the query.
         description: one sentence for the people who read the catalog.
         cache_path: where the file is to lie in the cache, relative to the cache directory, instead of the layout's own
             place; a directory for a glob or prefix dataset. Of an archive that is unpacked, where the archive lies.
         reader: what `load()` calls with the path (for several files: with the list of paths).
-        checksum: the digest that the file must have, `"sha256:<hex>"`, `"md5:<hex>"`, `"crc64nvme:<base64>"`,
-            `"crc32c:<base64>"` or `"crc32:<base64>"`: a pin. Only for a single file.
+        checksum: the digest that the file must have, `"sha256:<hex>"`, `"sha512:<hex>"`, `"md5:<hex>"`,
+            `"crc64nvme:<base64>"`, `"crc32c:<base64>"` or `"crc32:<base64>"`: a pin. Only for a single file.
         version_id: the version that is meant, in a bucket that keeps versions, instead of the newest. It never changes,
             so once it is cached nothing is asked of the remote. Only for a single file.
         max_age: how long a cached copy is used without asking the remote, in seconds or as a `timedelta`; None means
@@ -135,11 +136,14 @@ class Dataset:
                 f" say what it is, unpack={FORMATS[0]!r} for example, or leave unpack out"
             )
 
+    def __repr__(self) -> str:
+        shown = {each.name: getattr(self, each.name) for each in fields(self)} | {"source": redact_uri(self.source)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @property
     def is_multi_file(self) -> bool:
         """Whether the source is a glob or a prefix, which may match any number of files."""
-        source = self.source
-        return source.endswith("/") or "*" in source or "?" in source or "[" in source
+        return is_several(self.source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -80,6 +80,7 @@ class ReadResponse:
         pump: where a storage can do that: gives the same bytes instead of `chunks`, piece by piece, to a function that
             it calls in a worker thread of its own. A piece is valid during that call only. Cancelled, it ends when the
             call that is running has ended.
+        caveat: what the remote's validator doesn't let the storage promise of these bytes, for people to read.
     """
 
     metadata: FileMetadata
@@ -88,11 +89,18 @@ class ReadResponse:
     chunks: AsyncIterator[bytes]
     is_pinnable: bool = True
     pump: Callable[[Callable[[memoryview], None]], Awaitable[None]] | None = None
+    caveat: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """The remote still has the version of `if_none_match` (304)."""
+    """The remote still has the version of `if_none_match` (304).
+
+    Args:
+        caveat: as of `ReadResponse`.
+    """
+
+    caveat: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

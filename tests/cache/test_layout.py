@@ -89,6 +89,24 @@ def test_g1_two_objects_have_two_places(is_windows, one, other):
     assert is_same == bool(set(first) & set(second))
 
 
+@WINDOWS
+@given(one=st.tuples(KEYS, st.none() | KEYS), other=st.tuples(KEYS, st.none() | KEYS))
+@example(("a/b", "q"), ("a/?q/b", None))
+@example(("a/b", ""), ("a/b", None))
+@example(("a/b", "../x"), ("a/../x/b", None))
+def test_g1_two_queries_have_two_places_and_stay_inside(is_windows, one, other):
+    """No two sources of HTTP share a place, whatever their paths and queries, and each place is inside."""
+
+    def url(path, query):
+        # As a source is spelled: in a path a '?' would begin the query.
+        path = path.replace("?", "%3F")
+        return f"https://host/{path}" if query is None else f"https://host/{path}?{query}"
+
+    first, second = (places(CacheKey(url(*each)), is_windows=is_windows) for each in (one, other))
+    assert (url(*one) == url(*other)) == bool(set(first) & set(second))
+    assert all(is_inside(place, is_windows=is_windows) for place in first + second)
+
+
 @given(bucket=BUCKETS, key=KEYS)
 @example("cachedir.tag", "a")
 @example("bucket", "a//b")
@@ -122,7 +140,10 @@ def test_plain_keys_lie_where_everybody_looks_for_them(key):
         (CacheKey("s3://CACHEDIR.TAG/a"), "%43ACHEDIR.TAG/a"),
         (CacheKey("s3://@alt/a"), "%40alt/a"),
         (CacheKey("gs://bucket/a"), "@gs/bucket/a"),
-        (CacheKey("https://host:80/a?b"), "@https/host:80/a?b"),
+        (CacheKey("https://host:80/a%3Fb"), "@https/host:80/a%253Fb"),
+        (CacheKey("https://host:80/?b"), "@https/host:80/%3Fb/%2F"),
+        (CacheKey("https://host/a/b.csv?query-12/.."), "@https/host/a/%3Fquery-12%2F../b.csv"),
+        (CacheKey("https://[::1]:80/a"), "@https/[::1]:80/a"),
         (CacheKey("/data/a.csv"), "@file/data/a.csv"),
         (CacheKey("s3://bucket/dir/a.csv", "v1"), "@versions/bucket/dir/v1/a.csv"),
         (CacheKey("s3://bucket/dir/a.csv", "../v/1"), "@versions/bucket/dir/..%2Fv%2F1/a.csv"),

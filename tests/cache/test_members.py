@@ -132,7 +132,7 @@ NAMES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(NAMES, st.booleans())
 def test_g8_every_member_has_a_place_of_its_own_inside(names, is_windows):
     """Whatever the names are: those that aren't refused are places inside, and no two of them are one."""

@@ -261,7 +261,7 @@ async def test_g8_nothing_is_removed_through_a_link_in_a_tree(cache, tmp_path):
     assert (["precious"], []) == (os.listdir(tmp_path / "outside"), left_behind(cache))
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.lists(
         st.lists(st.sampled_from(["..", ".", "", "a", "b", "A", "C:", "~", "x\\y"]), min_size=1, max_size=4), max_size=5
@@ -714,7 +714,7 @@ async def test_what_a_dead_process_left_is_removed(cache):
     assert ["alive", "elsewhere", "torn"] == sorted(os.listdir(unpacking))
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_g1_archive_with_any_byte_changed_is_right_or_refused(tmp_path, data):
     """Whatever is changed in an archive that has checksums: it gives the files as they were, or an error of ours."""

@@ -14,9 +14,11 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import CodeType
 from typing import Any
 
@@ -30,6 +32,7 @@ from datacachalog import Catalog, CatalogConfig
 from datacachalog._catalog_file import parse_catalog_file
 from datacachalog.cli._app import app, run
 from datacachalog.cli._schema import schema_of
+from datacachalog.storage._http_address import Address, parse_address
 
 ROOT = Path(__file__).parents[2]
 MARKDOWN = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
@@ -184,6 +187,36 @@ def surroundings(tmp_path: Path, moto_endpoint: str, table_libraries: None, monk
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto_endpoint)
 
 
+@pytest.fixture
+def web_of_acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A web server that has whatever is asked of a host below acme.example, for what asks with HTTPStorage."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = content(Path(self.path.partition("?")[0]).suffix)
+            self.send_response(200)
+            for name, value in {"ETag": '"v1"', "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def address(uri: str) -> Address:
+        found = parse_address(uri)
+        is_of_acme = ".acme.example" in found.origin
+        return replace(found, origin=f"http://127.0.0.1:{server.server_port}") if is_of_acme else found
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        monkeypatch.setattr("datacachalog.storage._http.parse_address", address)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
+
+
 def put_sources(text: str, endpoint_url: str) -> None:
     """Put an object where each S3 source of the page is, with content that its suffix promises."""
     s3 = boto3.client("s3", endpoint_url=endpoint_url)
@@ -234,7 +267,7 @@ def parsed(page: Path, runner: asyncio.Runner) -> Document:
     return Sybil(parsers=parsers, path=str(ROOT)).parse(page)
 
 
-@pytest.mark.usefixtures("surroundings")
+@pytest.mark.usefixtures("surroundings", "web_of_acme")
 @pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_of_a_page_do_what_it_says(page: Path, moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python runs and prints what the page shows; shell lines name commands, extras and variables that there are."""

@@ -614,7 +614,6 @@ def test_g3_whatever_is_done_in_whatever_order_the_cache_gives_right_bytes(
             stateful_step_count=STEPS,
             derandomize="DATACACHALOG_TEST_MODEL_EXAMPLES" not in os.environ,
             database=None,
-            deadline=None,
             phases=[Phase.generate],  # to shrink a failure takes longer than a test may take
             suppress_health_check=list(HealthCheck),
         ),

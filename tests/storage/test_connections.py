@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -253,16 +252,6 @@ async def test_g10_an_interrupted_way_ends_every_thread_that_takes_it(serving):
                 with pytest.raises(ConnectionError):
                     await task
         connections.close()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate of 127.0.0.1 that only who is told of it trusts."""
-    directory = tmp_path_factory.mktemp("tls")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", directory / "key", "-out", directory / "cert"]
-    subprocess.run(command, check=True, capture_output=True)
-    return directory
 
 
 @pytest.mark.parametrize("is_trusted", [True, False])

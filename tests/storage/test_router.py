@@ -15,6 +15,7 @@ from datacachalog import (
     S3Storage,
 )
 from datacachalog.ports import ReadRequest, ReadResponse
+from datacachalog.storage import HTTPStorage
 from datacachalog.testing import MemoryStorage
 
 
@@ -56,9 +57,11 @@ async def test_a_listing_that_begins_behind_a_key_is_routed_where_there_is_such_
     assert ([True, False, False], ["mem://bucket/b"]) == (seekable, [item.uri for item in page.objects])
 
 
-def test_router_has_s3_and_files_by_itself():
-    """Without arguments it serves S3, files and plain paths."""
-    assert {"s3": S3Storage(), "file": FilesystemStorage()} == RouterStorage().storages
+def test_router_has_s3_the_web_and_files_by_itself():
+    """Without arguments it serves S3, HTTP with and without TLS, files and plain paths."""
+    web = HTTPStorage()
+    expected = {"s3": S3Storage(), "https": web, "http": web, "file": FilesystemStorage()}
+    assert expected == RouterStorage().storages
 
 
 @pytest.mark.parametrize("ask", ["head", "read", "list_page"])
@@ -70,11 +73,14 @@ async def test_unknown_scheme_names_those_there_are(ask):
             "read": lambda: read(RouterStorage(), "ftp://host/a"),
             "list_page": lambda: session.list_page("ftp://host/a"),
         }
-        with pytest.raises(InvalidSourceError, match=r"no storage for ftp://.*s3://, file://.*RouterStorage\(\{'ftp'"):
+        with pytest.raises(
+            InvalidSourceError,
+            match=r"no storage for ftp://.*s3://, https://, http://, file://.*RouterStorage\(\{'ftp'",
+        ):
             await questions[ask]()
 
 
-@pytest.mark.parametrize(("scheme", "extra"), [("gs", "gcs"), ("az", "azure"), ("abfss", "azure"), ("https", "HTTP")])
+@pytest.mark.parametrize(("scheme", "extra"), [("gs", "gcs"), ("az", "azure"), ("abfss", "azure")])
 async def test_scheme_of_an_extra_names_it(scheme, extra):
     """A scheme that has an extra says which."""
     async with RouterStorage().connect(CatalogConfig()) as session:

@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from datacachalog import CatalogConfig, ConfigurationError, S3Storage
+from datacachalog import AsyncCatalog, CatalogConfig, ConfigurationError, Dataset, S3Storage
 from datacachalog._errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -36,8 +36,8 @@ from datacachalog._errors import (
 )
 from datacachalog._models import FileMetadata
 from datacachalog.ports import RangeNotSatisfiable, ReadRequest, ReadResponse
+from datacachalog.storage._http_fields import parse_retry_after
 from datacachalog.storage._s3 import S3Session
-from datacachalog.storage._s3_failures import parse_retry_after
 from datacachalog.storage._s3_wire import Wire
 from datacachalog.testing import (
     Cut,
@@ -57,6 +57,8 @@ from datacachalog.testing.contracts import (
     SeekableListingContract,
     WritableStorageContract,
 )
+
+from ._web import Asked, part_of, reply, web_server
 
 SECRET = "wJalrXUtnFEMI-never-to-be-seen"
 _COUNTER = itertools.count()
@@ -1008,3 +1010,48 @@ def test_g12_nothing_is_imported_on_the_event_loop(server, s3):
 def test_storage_is_a_value():
     """Two storages of equal settings are equal, and one pickles into an equal one."""
     assert S3Storage(region="eu-west-1") == S3Storage(region="eu-west-1")
+
+
+@pytest.mark.parametrize("way", ["short", "client", "lane"])
+@pytest.mark.parametrize("refusal", [400, 501])
+async def test_store_that_refuses_to_be_asked_for_checksums_is_asked_without(way, refusal, tmp_path, monkeypatch):
+    """Backblaze B2 refuses any request with `x-amz-checksum-mode`; a HEAD's refusal has no words to say so."""
+    said = b"<Error><Code>InvalidArgument</Code><Message>Unsupported header 'x-amz-checksum-mode'</Message></Error>"
+
+    def answer(asked: Asked) -> bytes:
+        if "x-amz-checksum-mode" in asked.headers:
+            head = reply(refusal, said, Content_Type="application/xml")
+            return head.removesuffix(said) if asked.method == "HEAD" else head
+        return part_of(b"content", asked, ETag='"v1"', Last_Modified="Sat, 28 Nov 2026 05:48:49 GMT")
+
+    if way == "client":
+        config = tmp_path / "config"
+        config.write_text("[default]\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(config))  # so that only the client knows what it says
+    async with web_server(answer) as web:
+        storage = S3Storage(endpoint_url=web.url, addressing_style="path")
+        if way == "lane":
+            datasets = [Dataset(name, f"s3://bucket/{name}") for name in "ab"]
+            async with AsyncCatalog(datasets, cache_dir=tmp_path / "cache", storage=storage, progress=False) as catalog:
+                report = await catalog.fetch_all()
+            contents = [result.path.read_bytes() for result in report.values()]
+        else:
+            async with storage.connect(CatalogConfig()) as session:
+                read = session.read(ReadRequest(uri="s3://bucket/a"))
+                async with read as outcome:
+                    contents = [b"".join([chunk async for chunk in outcome.chunks])]
+                contents.append(b"content" if (await session.head("s3://bucket/a")).size == 7 else b"")
+    assert [b"content"] * 2 == contents
+    assert 1 <= web.headers("x-amz-checksum-mode").count("ENABLED") <= 4
+
+
+async def test_refusal_that_is_not_about_checksums_stays_one_and_they_are_asked_for_again(server, s3):
+    """The answer to a HEAD says nothing, so it is asked once more; what refuses that too meant something else."""
+    server.add_faults(Status(400, "Odd", method="HEAD", times=3))
+    async with s3.connect(CatalogConfig()) as session:
+        with pytest.raises(StorageError, match="400"):
+            await session.head("s3://bucket/a")
+        server.put("bucket", "a", b"content")
+        await session.head("s3://bucket/a")
+    asked = [request.headers.get("x-amz-checksum-mode") for request in server.requests if request.method == "HEAD"]
+    assert ["ENABLED", "ENABLED", None, "ENABLED"] == asked  # the second is the client's, which may know better

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from .._sources import is_several
+
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -69,7 +71,7 @@ def parse_pattern(source: str) -> Pattern:
 def meant_by(sources: Collection[str]) -> Callable[[str], bool]:
     """Give what tells whether an object is one that these sources mean; for many sources and many objects."""
     exact = frozenset(sources)
-    patterns = [parse_pattern(source) for source in exact if source.endswith("/") or _WILDCARD.search(source)]
+    patterns = [parse_pattern(source) for source in exact if is_several(source)]
     return lambda uri: uri in exact or any(pattern.matches(uri) for pattern in patterns)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .._errors import redact_uri
 from .._models import Dataset, FileMetadata, PlanAction, PlanStep
 from ..ports import CacheEntry, Segment
 from .resolve import Target
@@ -201,7 +202,7 @@ def plan_step(dataset: Dataset, files: Sequence[FileOutlook], *, listings: int, 
         if _WEIGHT[step_action] > _WEIGHT[action]:
             action = step_action
     reason = reasons[0] if len(set(reasons)) == 1 else _counted(reasons)
-    return PlanStep(dataset.name, dataset.source, action, size, reason, requests)
+    return PlanStep(dataset.name, redact_uri(dataset.source), action, size, reason, requests)
 
 
 _WEIGHT: dict[PlanAction, int] = {"none": 0, "revalidate": 1, "download": 2, "fail": 3}

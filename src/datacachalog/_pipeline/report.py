@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._errors import StorageError
+from .._errors import StorageError, redact_uri
 from .._models import (
     CacheMetadata,
     Dataset,
@@ -63,9 +63,12 @@ class FileStatus:
     reason: str
 
 
-def file_result(entry: CacheEntry, action: FetchAction, bytes_downloaded: int, reason: str) -> FileResult:
-    """Give a file as it lies in the cache."""
+def file_result(
+    entry: CacheEntry, action: FetchAction, bytes_downloaded: int, reason: str, caveat: str = ""
+) -> FileResult:
+    """Give a file as it lies in the cache; `caveat` is what its storage can't promise of it."""
     metadata = entry.metadata
+    reason = f"{reason}; {caveat}" if caveat else reason
     return FileResult(entry.path, action, metadata.size, bytes_downloaded, reason, metadata.verified_by, metadata)
 
 
@@ -120,7 +123,7 @@ def dataset_status(dataset: Dataset, files: Sequence[FileStatus]) -> DatasetStat
     known = [metadata for metadata in described if metadata is not None]
     return DatasetStatus(
         name=dataset.name,
-        source=dataset.source,
+        source=redact_uri(dataset.source),
         freshness=worst.freshness,
         path=entries[0].path if entries and not dataset.is_multi_file else None,
         size=sum(metadata.size for metadata in known) if len(known) == len(described) else None,

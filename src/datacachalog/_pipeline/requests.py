@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import anyio
@@ -44,6 +45,14 @@ class Requests:
 
     `sent` counts them, repeated ones included. `usual_crc` is the CRC that the remote had of the last object of which
     it was asked: what is stored together was mostly written by one program.
+
+    Args:
+        session: the way to the remote.
+        config: the catalog's.
+        limiter: the catalog's budget.
+        notify: is told of repeated requests.
+        operation: its number.
+        addresses: what to ask for instead of a URI, where that is not the same (`Resolver.addresses`).
     """
 
     def __init__(
@@ -53,6 +62,7 @@ class Requests:
         limiter: anyio.CapacityLimiter,
         notify: Observer,
         operation: int,
+        addresses: Mapping[str, str] | None = None,
     ) -> None:
         self.config = config
         self.notify = notify
@@ -61,6 +71,7 @@ class Requests:
         self.usual_crc: CrcAlgorithm = DEFAULT_CRC
         self._session = session
         self._limiter = limiter
+        self._addresses = addresses or {}
 
     @property
     def has_place(self) -> bool:
@@ -83,6 +94,9 @@ class Requests:
         """Send one read, once. It takes its place in the budget until the context is left."""
         async with self._limiter:
             self.sent += 1
+            address = self._addresses.get(request.uri)
+            if address is not None:
+                request = replace(request, uri=address)
             async with self._session.read(request) as outcome:
                 yield outcome
 
@@ -92,7 +106,7 @@ class Requests:
         async def once() -> FileMetadata:
             async with self._limiter:
                 self.sent += 1
-                return await self._session.head(uri, version_id=version_id)
+                return await self._session.head(self._addresses.get(uri, uri), version_id=version_id)
 
         return await self.retried(dataset, uri, once)
 
@@ -102,7 +116,8 @@ class Requests:
             return None
         async with self._limiter:
             self.sent += 1
-            return await self._session.part_bytes(uri, number, etag=etag, version_id=version_id)
+            address = self._addresses.get(uri, uri)
+            return await self._session.part_bytes(address, number, etag=etag, version_id=version_id)
 
     async def list_page(self, dataset: str, prefix: str, token: str | None) -> ListPage:
         """Ask for one page of a listing, with retries."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .._errors import ConfigurationError, EmptyGlobMatchError
+from .._errors import ConfigurationError, EmptyGlobMatchError, redact_uri
 from .._lockfile import LockedFile
 from .._models import NULL_VERSION, Dataset, FileMetadata
-from .._sources import canonical_source
+from .._sources import canonical_source, is_web, web_address
 from ..ports import CacheEntry, CacheInventory, CacheKey, CachePort
 from .pattern import parse_pattern
 from .requests import Requests
@@ -119,9 +119,13 @@ class Resolver:
     """
 
     nothing_cached = "offline, and nothing is cached"
+    addresses: Mapping[str, str]
+    """What the remote is to be asked for, where that is not the source's one spelling, which shows no secrets."""
 
     def __init__(self, datasets: Iterable[Dataset], cache: CachePort, max_age_seconds: float) -> None:
+        datasets = list(datasets)
         self._sources = {dataset.name: canonical_source(dataset.source) for dataset in datasets}
+        self.addresses = _addresses(datasets, self._sources)
         self._cache = cache
         self._max_age_seconds = max_age_seconds
 
@@ -180,6 +184,24 @@ class Resolver:
         if not isinstance(self._cache, CacheInventory):
             raise ConfigurationError(f"{type(self._cache).__name__} keeps no inventory: see ports.CacheInventory")
         return self._cache
+
+
+def _addresses(datasets: Iterable[Dataset], sources: Mapping[str, str]) -> dict[str, str]:
+    """Give the addresses that are not the sources' spellings.
+
+    Raises:
+        ConfigurationError: a source with two addresses: whose password is it to be asked with?
+    """
+    addresses: dict[str, str] = {}
+    for dataset in datasets:
+        if is_web(dataset.source):
+            source, address = sources[dataset.name], web_address(dataset.source)
+            if addresses.setdefault(source, address) != address:
+                raise ConfigurationError(
+                    f"dataset {dataset.name!r}: {redact_uri(source)} is another dataset's source too, with another user"
+                    " or password"
+                )
+    return {source: address for source, address in addresses.items() if source != address}
 
 
 def check_places(datasets: list[Dataset]) -> None:

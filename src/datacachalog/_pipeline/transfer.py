@@ -85,6 +85,7 @@ class Staged:
         verified_by: what they were compared with already.
         segments: the pieces in which they came, in order, with the same CRC of each; only of what is on disk.
         upload_part_bytes: how large the parts probably were that the object was uploaded in, where that was asked.
+        caveat: what the storage can't promise of them (`ReadResponse.caveat`).
     """
 
     metadata: FileMetadata
@@ -95,6 +96,7 @@ class Staged:
     verified_by: str | None = None
     segments: Sequence[Segment] = ()
     upload_part_bytes: int | None = None
+    caveat: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +371,9 @@ class _Download:
             crc = update(chunk, crc)
         self._check_end(length, response.stop)
         self._notify_advanced(length)
-        return Staged(response.metadata, tuple(chunks), length, format_crc(algorithm, crc), self.received_bytes)
+        digest = format_crc(algorithm, crc)
+        content = tuple(chunks)
+        return Staged(response.metadata, content, length, digest, self.received_bytes, caveat=response.caveat)
 
     async def _receive_on_disk(self, response: ReadResponse, connection: AsyncExitStack) -> Staged | Elsewhere:
         """Take an answer that is too large for memory, or a part of the object, and all that it lacks."""
@@ -384,7 +388,9 @@ class _Download:
         metadata, upload_part_bytes = known.metadata, known.upload_part_bytes
         algorithm = crc_to_compute(metadata, self._target, self._requests)
         crc = await loaded_crc(algorithm)
-        staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, metadata, algorithm))
+        # By a weak ETag no part could be told from one of another version, so what an attempt leaves is of no use.
+        known_as = metadata if self._is_pinnable else replace(metadata, etag=None)
+        staging = await self._stack.enter_async_context(self._cache.stage(self._target.key, known_as, algorithm))
         if staging.crc_algorithm != algorithm:
             algorithm = staging.crc_algorithm
             crc = await loaded_crc(algorithm)
@@ -436,6 +442,7 @@ class _Download:
             self.received_bytes,
             segments=segments,
             upload_part_bytes=upload_part_bytes,
+            caveat=response.caveat,
         )
 
     async def _receive_parts(self, queue: deque[_Part], width: Width, staging: Staging, metadata: FileMetadata) -> None:

@@ -8,6 +8,8 @@ The path is the bucket and the whole key, so nothing collides and the name and t
 - What has no such path (over-long names, names that are no text) or finds it taken (`a` next to `a/b`; names that are
   equal but for case on a file system that ignores it) lies at `@alt/<hash of the key>/<name>` instead; its sidecar
   says what it is.
+- What stands for the query of an HTTP(S) source is a segment before the name, `dir/%3Fquery-…/name.csv`: so the suffix
+  survives. No path of a source has such a segment: it has no `?`, and its `%` is escaped.
 - What is unpacked of an archive lies apart, below `@unpacked/<hash of the archive's place>`.
 """
 
@@ -20,7 +22,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from .._errors import UnsafePathError
-from .._sources import split_uri
+from .._sources import file_name, is_web, split_uri
 from ..ports import CacheKey
 
 STATE_DIRECTORY = ".datacachalog"
@@ -114,7 +116,13 @@ def _path(key: CacheKey, *, is_windows: bool) -> str:
 
 def _segments(key: CacheKey, *, is_windows: bool) -> list[str]:
     scheme, authority, path = split_uri(key.uri)
+    mark = query = ""
+    if is_web(key.uri):
+        path, mark, query = path.partition("?")
     encoded = [encode_segment(segment, is_windows=is_windows) for segment in path.split("/")]
+    if mark:
+        # Written so everywhere: a '?' in a path is a wildcard for many a library.
+        encoded.insert(-1, encode_segment(mark + query, is_windows=is_windows).replace("?", "%3F", 1))
     if scheme == "s3":
         bucket = encode_segment(authority, is_windows=is_windows)
         if bucket.startswith("@") or bucket.casefold() in (STATE_DIRECTORY, CACHE_TAG.casefold()):
@@ -157,8 +165,7 @@ def _identity(key: CacheKey) -> str:
 
 
 def _alternate(key: CacheKey, *, is_windows: bool) -> str:
-    last = key.uri.replace("\\", "/").rpartition("/")[2]
-    return f"@alt/{_identity(key)}/{short_name(last, is_windows=is_windows)}"
+    return f"@alt/{_identity(key)}/{short_name(file_name(key.uri), is_windows=is_windows)}"
 
 
 def short_name(last: str, *, is_windows: bool = os.name == "nt") -> str:

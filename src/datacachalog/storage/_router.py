@@ -30,9 +30,10 @@ from ..ports import (
     WriteRequest,
 )
 from ._filesystem import FilesystemStorage
+from ._http import HTTPStorage
 from ._s3 import S3Storage
 
-_LATER = {"gs": "gcs", "az": "azure", "abfss": "azure", "http": "HTTP", "https": "HTTP"}
+_LATER = {"gs": "gcs", "az": "azure", "abfss": "azure"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class RouterStorage:
     """A storage for each scheme.
 
     Args:
-        storages: scheme → storage; `"file"` serves plain paths too. None means `s3` and `file` with their defaults.
+        storages: scheme → storage; `"file"` serves plain paths too. None means `s3`, `https`, `http` and `file` with
+            their defaults.
 
     Raises:
         ConfigurationError: no storage at all, or a scheme with `://`.
@@ -50,7 +52,8 @@ class RouterStorage:
 
     def __init__(self, storages: Mapping[str, StoragePort] | None = None) -> None:
         if storages is None:
-            storages = {"s3": S3Storage(), "file": FilesystemStorage()}
+            web = HTTPStorage()
+            storages = {"s3": S3Storage(), "https": web, "http": web, "file": FilesystemStorage()}
         if not storages:
             raise ConfigurationError("a RouterStorage needs at least one storage")
         for scheme in storages:

@@ -14,8 +14,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 
 import anyio
@@ -39,8 +37,10 @@ from ..ports import (
 )
 from ._bulk import BulkAnswer
 from ._connections import Answer
+from ._http_fields import content_range, http_date
+from ._redacting import cause_of, text_of
 from ._s3_credentials import has_expired
-from ._s3_failures import cause_of, error_of_answer, s3_failures, text_of
+from ._s3_failures import ChecksumsRefusedError, error_of_answer, s3_failures
 from ._s3_listing import parse_list_page
 from ._s3_settings import certain_settings
 from ._s3_versions import ORDER_NOTES, markers, note_order, version_page
@@ -59,15 +59,16 @@ _HEADER_OF_ARGUMENT = {
     "Range": "range",
     "IfMatch": "if-match",
     "IfNoneMatch": "if-none-match",
+    "ChecksumMode": "x-amz-checksum-mode",
     "RequestPayer": "x-amz-request-payer",
 }
+_WITH_CHECKSUM = {"ChecksumMode": "ENABLED"}
 _LISTING_BODY = "datacachalog listing"
 _INLINE_LISTING_BYTES = 64 * 1024  # a millisecond's work, which takes less time than handing it to a thread
 _KEY_OF_THE_CUSTOMER = frozenset({"SSECustomerAlgorithm", "SSECustomerKey"})
 _ENCRYPTION_OF_NEW_OBJECTS = frozenset(
     {"ServerSideEncryption", "SSEKMSKeyId", "SSEKMSEncryptionContext", "BucketKeyEnabled"}
 )
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _LONG_BYTES = 1024 * 1024  # a thread of its own costs as much as a tenth of that on the event loop
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
     304: NotModified(),
@@ -154,6 +155,8 @@ class S3Session(S3Writing):
         self._client: Any = None
         self._credentials: Any = None
         self._is_begun = False
+        self.asks_checksums = True
+        """Whether the store knows `x-amz-checksum-mode`; some refuse a request that has it."""
 
     async def head(self, uri: str, *, version_id: str | None = None) -> FileMetadata:
         """Ask what the object is (HeadObject), with the checksum that S3 has stored for it.
@@ -175,12 +178,12 @@ class S3Session(S3Writing):
         return int(answer["ContentLength"]) if normalize_etag(answer.get("ETag")) == etag else None
 
     async def _head(self, uri: str, arguments: Mapping[str, Any], version_id: str | None) -> Mapping[str, Any]:
-        async def ask() -> Mapping[str, Any]:
-            sent = await self._send("HEAD", arguments)
+        async def ask(mode: Mapping[str, str]) -> Mapping[str, Any]:
+            sent = await self._send("HEAD", {**arguments, **mode})
             if sent is None:
                 client = await self._connected(uri)
                 self._wire.watch(arguments["Bucket"], arguments["Key"])
-                return await self._signed(lambda: client.head_object(**arguments, ChecksumMode="ENABLED"))
+                return await self._signed(lambda: client.head_object(**arguments, **mode))
             try:
                 if sent.head.status not in (200, 206):
                     raise error_of_answer(uri, await error_fields(sent), version_id)
@@ -188,8 +191,7 @@ class S3Session(S3Writing):
             finally:
                 sent.close()
 
-        with s3_failures(uri, version_id):
-            return await self._signed(ask)
+        return await self._asked(uri, version_id, ask)
 
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
@@ -202,10 +204,10 @@ class S3Session(S3Writing):
         arguments = self.read_arguments(request)
         is_long = request.stop is not None and request.start > 0 and request.stop - request.start > _LONG_BYTES
 
-        async def ask() -> tuple[ReadOutcome, Any]:
-            sent = await self._send("GET", arguments, is_long=is_long)
+        async def ask(mode: Mapping[str, str]) -> tuple[ReadOutcome, Any]:
+            sent = await self._send("GET", {**arguments, **mode}, is_long=is_long)
             if sent is None:
-                return await self._ask_client(request, arguments)
+                return await self._ask_client(request, arguments, mode)
             try:
                 return await _outcome(request, sent), sent
             except BaseException:
@@ -214,8 +216,7 @@ class S3Session(S3Writing):
 
         body: Any = None
         try:
-            with s3_failures(request.uri, request.version_id):
-                outcome, body = await self._signed(ask)
+            outcome, body = await self._asked(request.uri, request.version_id, ask)
             yield outcome
         finally:
             if body is not None:
@@ -237,14 +238,16 @@ class S3Session(S3Writing):
             wire = await self._wire.threaded(bucket)
         return None if wire is None else S3ThreadedReads(self, self._wire, wire)
 
-    async def _ask_client(self, request: ReadRequest, arguments: Mapping[str, Any]) -> tuple[ReadOutcome, Any]:
+    async def _ask_client(
+        self, request: ReadRequest, arguments: Mapping[str, Any], mode: Mapping[str, str]
+    ) -> tuple[ReadOutcome, Any]:
         """Ask the general way; gives the body to be closed too."""
         client = await self._connected(request.uri)
         import botocore.exceptions  # loaded by now
 
         self._wire.watch(arguments["Bucket"], arguments["Key"])
         try:
-            answer = await self._signed(lambda: client.get_object(**arguments, ChecksumMode="ENABLED"))
+            answer = await self._signed(lambda: client.get_object(**arguments, **mode))
         except botocore.exceptions.ClientError as error:
             outcome = _OUTCOME_OF_STATUS.get(error.response["ResponseMetadata"]["HTTPStatusCode"])
             if outcome is None:
@@ -373,6 +376,25 @@ class S3Session(S3Writing):
                 raise error_of_answer(uri, refusal, arguments.get("VersionId"))
             return None  # so may the client
         return sent
+
+    async def _asked(
+        self, uri: str, version_id: str | None, ask: Callable[[Mapping[str, str]], Awaitable[_Result]]
+    ) -> _Result:
+        """Ask for the checksum too; of a store that refuses that, without, and so from then on.
+
+        Raises:
+            DatacachalogError: what was asked failed with.
+        """
+        if self.asks_checksums:
+            try:
+                with s3_failures(uri, version_id):
+                    return await self._signed(lambda: ask(_WITH_CHECKSUM))
+            except ChecksumsRefusedError:
+                pass
+        with s3_failures(uri, version_id):
+            result = await self._signed(lambda: ask({}))
+        self.asks_checksums = False
+        return result
 
     async def _signed(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
         """Ask the client, and once more with other credentials where these have expired (`_s3_credentials`)."""
@@ -503,7 +525,8 @@ class S3ThreadedReads:
             InvalidSourceError: not an S3 URI.
         """
         arguments = self._session.read_arguments(request)
-        query, headers = _query_and_headers(arguments)
+        mode = _WITH_CHECKSUM if self._session.asks_checksums else {}
+        query, headers = _query_and_headers({**arguments, **mode})
         with s3_failures(request.uri):
             answer = self._threaded.get(arguments["Key"], query, headers)
             if answer is None:
@@ -513,10 +536,11 @@ class S3ThreadedReads:
                 outcome = _OUTCOME_OF_STATUS.get(answer.head.status)
                 if outcome is None and answer.head.status not in (200, 206):
                     refusal = error_fields_here(answer)
-                    if not has_expired(refusal):
-                        raise error_of_answer(request.uri, refusal, request.version_id)
+                    error = error_of_answer(request.uri, refusal, request.version_id)
+                    if not (has_expired(refusal) or isinstance(error, ChecksumsRefusedError)):
+                        raise error
                     answer.close()
-                    return None  # the client may come to other credentials
+                    return None  # the client may come to other credentials; or it is asked without the checksum
                 outcome = outcome or _outcome_of_bytes(request, answer)
             except BaseException:
                 answer.close()
@@ -534,8 +558,7 @@ class S3ThreadedReads:
 
 
 def _query_and_headers(arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    headers = {"x-amz-checksum-mode": "ENABLED"}
-    headers |= {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
+    headers = {header: arguments[name] for name, header in _HEADER_OF_ARGUMENT.items() if name in arguments}
     return {query: str(arguments[name]) for name, query in _QUERY_OF_ARGUMENT.items() if name in arguments}, headers
 
 
@@ -613,13 +636,9 @@ def _response(
     chunks: AsyncIterator[bytes],
     pump: Callable[[Callable[[memoryview], None]], Awaitable[None]] | None = None,
 ) -> ReadResponse:
-    content_range = answer.get("ContentRange")
-    if content_range is None:
-        start, stop, size = 0, answer["ContentLength"], answer["ContentLength"]
-    elif match := _CONTENT_RANGE.fullmatch(content_range.strip()):
-        start, stop, size = int(match[1]), int(match[2]) + 1, int(match[3])
-    else:
-        raise ValueError(f"Content-Range {content_range!r} can't be read (RFC 9110, section 14.4)")
+    given = answer.get("ContentRange")
+    size = answer["ContentLength"]
+    start, stop, size = (0, size, size) if given is None else content_range(given)
     metadata = _metadata(answer, size=size, is_whole=stop - start == size)
     is_pinnable = not (answer.get("ETag") or "").startswith("W/")
     return ReadResponse(metadata, start, stop, chunks, is_pinnable, pump)
@@ -649,22 +668,8 @@ def _fields(headers: Mapping[str, str]) -> dict[str, Any]:
     fields = answer_fields(headers)
     fields["ContentLength"] = int(headers["content-length"])
     if "last-modified" in headers:
-        fields["LastModified"] = _http_date(headers["last-modified"])
+        fields["LastModified"] = http_date(headers["last-modified"])
     return fields
-
-
-_MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
-
-
-def _http_date(text: str) -> datetime:
-    """Read a date of HTTP (RFC 9110, section 5.6.7): the form that everybody sends by its places, any other by rule."""
-    if len(text) == 29 and text.endswith(" GMT") and text[8:11] in _MONTHS:
-        numbers = text[12:16], text[5:7], text[17:19], text[20:22], text[23:25]
-        if all(map(str.isdigit, numbers)):
-            year, day, hour, minute, second = map(int, numbers)
-            return datetime(year, _MONTHS[text[8:11]], day, hour, minute, second, tzinfo=UTC)
-    return parsedate_to_datetime(text)
 
 
 def _metadata(answer: Mapping[str, Any], *, size: int, is_whole: bool) -> FileMetadata:

@@ -5,9 +5,7 @@ Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html for
 
 from __future__ import annotations
 
-import re
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +25,8 @@ from .._errors import (
     redact_uri,
 )
 from ._http1 import HttpError
+from ._http_fields import parse_retry_after
+from ._redacting import cause_of, redacted, text_of
 
 _THROTTLED = frozenset(
     {
@@ -68,7 +68,10 @@ _HINT_OF_CODE = {
 _REDIRECT_HINT = (
     "the bucket is in another region, or the store at another address: set S3Storage(region=…) or its endpoint_url"
 )
-_URL = re.compile(r"""https?://[^\s"'<>]+""")
+
+
+class ChecksumsRefusedError(StorageError):
+    """The store doesn't know what was said of checksums; or, as a HEAD's answer has no words, it may be that."""
 
 
 @contextmanager
@@ -158,7 +161,7 @@ def error_of_answer(
     code = str(answer.get("Error", {}).get("Code", ""))
     metadata = answer.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 0))
-    said = _URL.sub(lambda match: redact_uri(match[0]), str(answer.get("Error", {}).get("Message", ""))).rstrip(".")
+    said = redacted(str(answer.get("Error", {}).get("Message", ""))).rstrip(".")
     cause = f"{status} {code}: {said}" if code != str(status) else f"{status} {said}"
     hint = _HINT_OF_CODE.get(code, _REDIRECT_HINT if 300 <= status < 400 else "")
     retry_after_seconds = parse_retry_after(metadata.get("HTTPHeaders", {}).get("retry-after"))
@@ -181,35 +184,16 @@ def error_of_answer(
         if version_id is not None:
             denied += ": a version needs s3:GetObjectVersion"
         return AccessDeniedError(uri, cause, hint=hint or denied)
+    if is_about_checksums(answer) or (status == 400 and code == str(status) and not said):
+        return ChecksumsRefusedError(uri, cause, hint=hint)
     if status >= 500 or code == "RequestTimeout":
         return StorageUnreachableError(uri, cause, retry_after_seconds=retry_after_seconds)
     return StorageError(uri, cause, hint=hint)
 
 
-def parse_retry_after(value: str | None) -> float | None:
-    """Read a Retry-After header, seconds or a date (RFC 9110, section 10.2.3), as seconds from now."""
-    if not value:
-        return None
-    from email.utils import parsedate_to_datetime  # loaded by now, by botocore
-
-    try:
-        if value.strip().isdigit():
-            return float(value)
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def text_of(error: BaseException) -> str:
-    """Give an error's text without what may be secret in the URLs that it shows."""
-    return _URL.sub(lambda match: redact_uri(match[0]), str(error))
-
-
-def cause_of(error: BaseException) -> BaseException | None:
-    """Give an error as the cause of ours; None if its text, or that of one of its own causes, shows a secret."""
-    shown: BaseException | None = error
-    while shown is not None:
-        if text_of(shown) != str(shown):
-            return None
-        shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)
-    return error
+def is_about_checksums(answer: Mapping[str, Any]) -> bool:
+    """Whether a refusal says that the store doesn't know checksums, as some don't; not that one is wrong."""
+    error = answer.get("Error", {})
+    said = f"{error.get('Code', '')} {error.get('Message', '')}"
+    status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return status in (400, 501) and error.get("Code") != "BadDigest" and "checksum" in said.lower()

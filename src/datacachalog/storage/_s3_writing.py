@@ -32,7 +32,7 @@ from ..ports import (
     Written,
 )
 from ._s3_credentials import has_expired
-from ._s3_failures import error_of_answer, s3_failures
+from ._s3_failures import error_of_answer, is_about_checksums, s3_failures
 
 if TYPE_CHECKING:
     from .._config import CatalogConfig
@@ -206,7 +206,7 @@ class S3Writing(ABC):
                     return await self._signed(functools.partial(_asked, getattr(client, operation), sent))
                 except botocore.exceptions.ClientError as error:
                     refusal = _RefusedError(error.response)
-                    if sent is arguments or not refusal.is_about_checksums:
+                    if sent is arguments or not is_about_checksums(refusal.response):
                         raise refusal from error
                     self._sends_checksums = False
 
@@ -299,12 +299,6 @@ class _RefusedError(Exception):
     @property
     def code(self) -> str:
         return str(self.response["Error"].get("Code", ""))
-
-    @property
-    def is_about_checksums(self) -> bool:
-        """Whether the store doesn't know the checksums, as older ones of the kind don't; not that one is wrong."""
-        said = f"{self.code} {self.response['Error'].get('Message', '')}"
-        return self.status in (400, 501) and self.code != "BadDigest" and "checksum" in said.lower()
 
     def error(self, uri: str) -> DatacachalogError:
         """Give what it means to a caller."""

@@ -14,7 +14,7 @@
         @pytest.fixture
         def delete(self, storage): ...
 
-A storage that can be written inherits `WritableStorageContract` instead.
+A storage that can be written inherits `WritableStorageContract` instead, one that can't list `ReadableStorageContract`.
 
 Every test's docstring is the rule that it checks.
 """
@@ -32,6 +32,7 @@ from ._cache import CacheContract  # noqa: E402  # the reason above
 from ._storage import (  # noqa: E402  # the reason above
     Delete,
     PicklableStorageContract,
+    ReadableStorageContract,
     Seed,
     SeekableListingContract,
     StorageContract,
@@ -43,6 +44,7 @@ __all__ = [
     "CacheContract",
     "Delete",
     "PicklableStorageContract",
+    "ReadableStorageContract",
     "Seed",
     "SeekableListingContract",
     "StorageContract",

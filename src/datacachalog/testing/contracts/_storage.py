@@ -38,32 +38,12 @@ _DATA = bytes(range(256)) * 40
 _LARGE = 8 * 1024 * 1024  # more than the buffers between the two ends hold
 
 
-class StorageContract:
-    """The rules for a `StoragePort`. Give the three fixtures; override `awkward_keys` and `listed_count` if need be.
+class ReadableStorageContract:
+    """The rules for a `StoragePort` that can't list, by its nature, and raises `InvalidSourceError` instead.
 
-    Every object that `seed` writes must get a validator (`FileMetadata.etag`) that is another one for other content,
-    and URIs must have the key as it stands: `seed("a b", …)` gives a URI that ends in `a b`.
+    Give the three fixtures. Every object that `seed` writes must get a validator (`FileMetadata.etag`) that is another
+    one for other content, and URIs must have the key as it stands: `seed("a b", …)` gives a URI that ends in `a b`.
     """
-
-    awkward_keys: ClassVar[Sequence[str]] = (
-        "with space.csv",
-        "plus+plus.csv",
-        "100%.csv",
-        "percent%20encoded.csv",
-        "ümlaut-日本-🦆.csv",
-        "dir//double/slash.csv",
-        "dir/./dot.csv",
-        "a",
-        "a/b",
-        "quote\"'<&>.csv",
-        "question?hash#.csv",
-        "equals=comma,semicolon;colon:.csv",
-        "tilde~(brackets)[x]{y}.csv",
-    )
-    """Keys that are often spoilt on their way. Leave out what your storage can't have by its nature."""
-
-    listed_count: ClassVar[int] = 25
-    """How many objects are listed; set your storage's page size below it, so that several pages are needed."""
 
     @pytest.fixture
     def anyio_backend(self) -> str:
@@ -420,6 +400,33 @@ class StorageContract:
                 await session.head(uri)
         copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  # pickled in the line itself
         assert (type(caught.value), str(caught.value), uri) == (type(copy), str(copy), copy.uri)
+
+
+class StorageContract(ReadableStorageContract):
+    """The rules for a `StoragePort`: those of `ReadableStorageContract`, and listings.
+
+    Give the three fixtures; override `awkward_keys` and `listed_count` if need be.
+    """
+
+    awkward_keys: ClassVar[Sequence[str]] = (
+        "with space.csv",
+        "plus+plus.csv",
+        "100%.csv",
+        "percent%20encoded.csv",
+        "ümlaut-日本-🦆.csv",
+        "dir//double/slash.csv",
+        "dir/./dot.csv",
+        "a",
+        "a/b",
+        "quote\"'<&>.csv",
+        "question?hash#.csv",
+        "equals=comma,semicolon;colon:.csv",
+        "tilde~(brackets)[x]{y}.csv",
+    )
+    """Keys that are often spoilt on their way. Leave out what your storage can't have by its nature."""
+
+    listed_count: ClassVar[int] = 25
+    """How many objects are listed; set your storage's page size below it, so that several pages are needed."""
 
     # -- listings
 
