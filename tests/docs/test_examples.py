@@ -32,7 +32,7 @@ from datacachalog.cli._app import app, run
 from datacachalog.cli._schema import schema_of
 
 ROOT = Path(__file__).parents[2]
-MARKDOWN = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
+MARKDOWN = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "examples/README.md")
 PAGES = [*(ROOT / name for name in MARKDOWN), *ROOT.glob("docs/**/*.md")]
 
 NOT_RUN = {
