@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -29,6 +30,12 @@ _NUMBERS = frozenset({"BYTES", "REQUESTS", "SIZE", "AGE", "CACHED"})
 
 _LEAST_CELLS = 12
 """To this width, and no further, a column is cut for the others' sake."""
+
+_IN_THE_SHELL = (
+    (r"push with on_conflict='overwrite'", "push with --overwrite"),
+    (r"lock\(\['(.*?)'\]\) on a catalog that is not frozen", r"'DATACACHALOG_FROZEN=0 catalog lock \1'"),
+)
+"""What the errors advise in Python, and what does the same here."""
 
 STATE_COLORS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "yellow"}
 """Of the states that a check can have."""
@@ -145,8 +152,11 @@ def _is_unicode(stream: TextIO) -> bool:
 
 
 def show_error(text: object) -> None:
-    """Say what failed, on standard error."""
-    show("Error", text, "red")
+    """Say what failed, on standard error, and what to do in words of the shell."""
+    words = str(text)
+    for python, shell in _IN_THE_SHELL:
+        words = re.sub(python, shell, words)
+    show("Error", words, "red")
 
 
 def show(kind: str, text: object, color: str) -> None:
