@@ -24,7 +24,7 @@ import anyio.to_thread
 
 from .._digests import DEFAULT_CRC, crc_algorithm_of, crc_functions, format_crc
 from .._errors import StorageError, StorageUnreachableError, ThrottledError
-from .._threads import forks_held_back, to_its_end
+from .._threads import forks_held_back, known_as_asyncio, to_its_end
 from ..ports import (
     Busy,
     CacheEntry,
@@ -292,7 +292,8 @@ class Lane:
         """Employ as many as are of use; several who say so at once say it once."""
         if seen == self._wanted:
             self._wanted = min(useful, _MOST_GROWTH * seen, self._requests.config.max_concurrency)
-            self._employ()
+            with known_as_asyncio():
+                self._employ()
 
     def _run(self, errand: _Errand) -> float:
         """Do all that there is to do for a file; returns the seconds of waiting for the remote."""
