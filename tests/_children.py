@@ -179,6 +179,11 @@ class Program:
         else:
             os.killpg(self._process.pid, signal.SIGINT)
 
+    def terminate(self) -> None:
+        """Ask it to end, as an operator or a container's end does."""
+        self._signalled_at = time.monotonic()
+        self._process.terminate()
+
     def settings_now(self) -> list[object]:
         """The terminal's settings."""
         assert self._terminal is not None

@@ -7,6 +7,7 @@ import gc
 import os
 import pickle
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -31,7 +32,7 @@ from datacachalog import (
 )
 from datacachalog.testing import FaultServer, Latency, MemoryStorage, Slow, Stall
 
-from ._children import MIB, NAMES, Lab
+from ._children import DEADLINE_SECONDS, MIB, NAMES, Lab
 from .conftest import cached_files, partial_files, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="made of signals, forks and pseudo-terminals")
@@ -668,6 +669,28 @@ async def test_g11_a_blocking_call_works_inside_a_running_event_loop(lab: Lab, r
     with lab.catalog() as catalog:
         assert lab.content["small"] == catalog.fetch("small").read_bytes()
         assert asyncio.get_running_loop() is not None
+
+
+@pytest.mark.parametrize("imported", ["import sniffio", "sys.modules['sniffio'] = None"], ids=["with", "without"])
+def test_g11_a_call_ends_with_sniffio_and_without(lab: Lab, imported: str) -> None:
+    """Many libraries bring sniffio; anyio asks it which loop runs, and of itself that knows tasks and no callbacks."""
+    names = [f"file-{number}" for number in range(60)]
+    for name in names:
+        lab.put(name, 1000)
+    lab.server.add_faults(Latency(0.1, times=None))
+    program = f"""
+import sys
+{imported}
+from datacachalog import *
+datasets = [Dataset(name, f"s3://bucket/{{name}}.bin") for name in {names}]
+storage = S3Storage(endpoint_url={lab.server.endpoint_url!r})
+print(len(Catalog(datasets, cache_dir={str(lab.cache_dir)!r}, storage=storage, progress=False).fetch_all()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=DEADLINE_SECONDS
+    )
+    assert ("60\n", "") == (done.stdout, done.stderr)
+    assert lab.server.max_concurrent_requests > 4  # workers are taken on while others wait, by callbacks as well
 
 
 def test_g11_one_catalog_serves_32_threads_at_once(lab: Lab) -> None:

@@ -34,7 +34,7 @@ import anyio
 import anyio.abc
 
 from ._errors import ClosedError
-from ._threads import forks_held_back
+from ._threads import forks_held_back, known_as_asyncio
 
 _Target = TypeVar("_Target")
 _Result = TypeVar("_Result")
@@ -149,7 +149,12 @@ class _Call(Generic[_Target, _Result]):
 
     def begin(self, tasks: anyio.abc.TaskGroup, target: _Target) -> None:
         self.is_begun = True
-        tasks.start_soon(self._run, tasks.cancel_scope, target)
+        try:
+            with known_as_asyncio():
+                tasks.start_soon(self._run, tasks.cancel_scope, target)
+        except Exception as error:  # noqa: BLE001  # handed to the caller, who would wait for ever
+            self._error = error
+            self.over.set()
 
     def give_up(self) -> None:
         self._is_given_up = True

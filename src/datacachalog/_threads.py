@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,23 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+@contextmanager
+def known_as_asyncio() -> Iterator[None]:
+    """Let a callback of an asyncio loop, which is no task, begin tasks of an anyio task group.
+
+    Where sniffio is installed, which many libraries bring, anyio asks it what runs, and that knows tasks only.
+    """
+    sniffio = sys.modules.get("sniffio")  # anyio has imported it, if it is there
+    if sniffio is None:
+        yield
+        return
+    token = sniffio.current_async_library_cvar.set("asyncio")
+    try:
+        yield
+    finally:
+        sniffio.current_async_library_cvar.reset(token)
 
 
 class _UnstoppableTask(asyncio.Task[_Result]):

@@ -60,6 +60,12 @@ def test_g9_push_over_somebody_elses_version_is_refused(project, catalog) -> Non
     )
 
 
+def test_a_refused_push_advises_what_the_shell_has(project, catalog) -> None:
+    """The error names the command's option, and not the method's argument."""
+    (project / "new.csv").write_text("ours")
+    assert catalog("push", "customers", "new.csv").err.endswith("; fetch it and merge, or push with --overwrite\n")
+
+
 def test_push_of_a_file_that_is_not_there_is_a_wrong_call(project, catalog) -> None:
     """Nothing is opened for it."""
     assert 2 == catalog("push", "customers", "nowhere.csv").code
@@ -94,7 +100,8 @@ def test_lock_writes_beside_the_catalog_file(project, catalog, monkeypatch) -> N
     assert 0 == catalog("fetch", "--all").code
     (project / "remote" / "customers.csv").write_text("another version")
     catalog("invalidate", "customers")
-    assert 1 == catalog("fetch", "customers").code
+    done = catalog("fetch", "customers")
+    assert (1, True) == (done.code, "; if it is right as it is now, 'DATACACHALOG_FROZEN=0 catalog lock c" in done.err)
 
 
 def test_lock_may_be_told_where_to_write(project, catalog) -> None:

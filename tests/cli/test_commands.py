@@ -221,8 +221,9 @@ def test_explain_tells_people_the_same(project, catalog) -> None:
     """Facts first, settings below."""
     catalog("fetch", "customers")
     out = catalog("explain", "customers").out
+    assert f"  cached   {cached(project, 'customers.csv')}\n  size     14 B, published " in out
     assert "  status   fresh: the remote has the cached version\n" in out
-    assert "  a fetch  revalidate: 0 bytes in 1 request, because: the remote has the cached version\n" in out
+    assert "  a fetch  revalidate: 0 bytes in 1 request; the remote has the cached version\n" in out
     assert "\nmax_age                  0.0" in out
 
 

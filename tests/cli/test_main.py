@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -304,13 +305,12 @@ def test_g10_ctrl_c_ends_a_fetch_quietly(project: Path) -> None:
     assert (130, "", False) == (running.returncode, stdout, "Traceback" in stderr)
 
 
-def test_a_table_is_cut_where_the_terminal_ends(project: Path) -> None:
-    """On a terminal of 80 columns no line is longer, and there are colours; in a pipe nothing is cut."""
-    (project / "datacachalog.toml").write_text(f"[datasets.long]\nsource = 'x'\ndescription = '{'日本 ' * 40}'")
+def on_a_terminal(*args: str) -> list[str]:
+    """Run the command on a terminal of 80 columns, and give the lines that it shows."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
-    command = [sys.executable, "-c", RUN, "list"]
+    command = [sys.executable, "-c", RUN, *args]
     subprocess.run(command, stdout=theirs, env=environment | {"TERM": "xterm"}, timeout=60, check=True)
     os.close(theirs)
     seen = b""
@@ -320,6 +320,21 @@ def test_a_table_is_cut_where_the_terminal_ends(project: Path) -> None:
         except OSError:  # the other end is closed
             break
     os.close(ours)
-    header, row = seen.decode().splitlines()
+    return seen.decode().splitlines()
+
+
+def test_a_table_is_cut_where_the_terminal_ends(project: Path) -> None:
+    """On a terminal of 80 columns no line is longer, and there are colours; in a pipe nothing is cut."""
+    (project / "datacachalog.toml").write_text(f"[datasets.long]\nsource = 'x'\ndescription = '{'日本 ' * 40}'")
+    header, row = on_a_terminal("list")
     assert (True, True) == (header.startswith("\x1b[1mNAME"), row.endswith("…"))
     assert 80 >= sum(1 if character.isascii() or character == "…" else 2 for character in row)
+
+
+def test_long_names_do_not_push_the_numbers_off_the_terminal(project: Path) -> None:
+    """Where a table is too wide, its widest columns share the room, and what is short or a number stays whole."""
+    name, source = "a_name_as_long_as_people_have_them_in_their_projects", f"remote/{'deep/' * 20}file.csv"
+    (project / "datacachalog.toml").write_text(f"[datasets.{name}]\nsource = '{source}'\n[datasets.b]\nsource = 'x'")
+    header, row, *_ = (re.sub(r"\x1b\[\d*m", "", line) for line in on_a_terminal("plan"))
+    assert "NAME                        ACTION  BYTES  REQUESTS  REASON" == header
+    assert f"{name[:25]}…  fail        0         0  {project}"[:79] + "…" == row

@@ -35,7 +35,7 @@ from datacachalog.cli._schema import schema_of
 from datacachalog.storage._http_address import Address, parse_address
 
 ROOT = Path(__file__).parents[2]
-MARKDOWN = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
+MARKDOWN = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "examples/README.md")
 PAGES = [*(ROOT / name for name in MARKDOWN), *ROOT.glob("docs/**/*.md")]
 
 NOT_RUN = {
@@ -112,6 +112,11 @@ def output_of(command: str) -> str:
 def settled(text: str) -> str:
     """Replace what differs from machine to machine and from second to second."""
     text = text.replace(os.getcwd(), "/home/ada/shop").replace(os.environ["HOME"], "/home/ada")
+    text = re.sub(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "2026-07-14 09:30:00 UTC", text)
+    text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "some-version-id", text)
+    text = re.sub(r"(?m)^clock +ok +.*$", "clock ok", text)
+    text = re.sub(r"https?://\S+ answers", "some-endpoint answers", text)
+    text = re.sub(r"(?m)^free space +(ok|warning) +[\d.]+ [kMGT]?B free$", "free space ok 0 B free", text)
     return re.sub(r"\b\d+ s\b", "0 s", text)
 
 
@@ -218,10 +223,15 @@ def web_of_acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def put_sources(text: str, endpoint_url: str) -> None:
-    """Put an object where each S3 source of the page is, with content that its suffix promises."""
+    """Put an object where each S3 source of the page is, with content that its suffix promises.
+
+    A bucket whose name ends with `-history` keeps versions.
+    """
     s3 = boto3.client("s3", endpoint_url=endpoint_url)
     for bucket, key in sorted(set(re.findall(r"s3://([a-z0-9.-]+)/([^\s\"'`]*)", text))):
         s3.create_bucket(Bucket=bucket)
+        if bucket.endswith("-history"):
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         for sample in sample_keys(key):
             s3.put_object(Bucket=bucket, Key=sample, Body=content(Path(sample).suffix))
 
@@ -280,6 +290,15 @@ def test_examples_of_a_page_do_what_it_says(page: Path, moto_endpoint: str, monk
                 example.evaluate()
         finally:
             close_catalogs(document.namespace)
+
+
+def test_transcripts_are_as_wide_as_a_terminal() -> None:
+    """What commands print on the pages fits 80 columns, as it does where they are typed."""
+    blocks = [
+        block for page in PAGES for block in re.findall(r"(?ms)^```console\n(\$ .*?)^```", page.read_text("utf-8"))
+    ]
+    printed = [line for block in blocks for line in block.splitlines() if not line.startswith(("$ ", "# "))]
+    assert [] == [line for line in printed if len(line) > 80]
 
 
 @pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: str(page.relative_to(ROOT)))

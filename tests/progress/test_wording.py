@@ -157,6 +157,12 @@ def test_the_summary_says_files_bytes_time_and_rate():
     assert "12 files, 61.3 MB in 0.8 s (76.6 MB/s)" == summary_text(summary())
 
 
+def test_summary_of_a_few_bytes_has_no_rate() -> None:
+    """What takes the time of a few bytes is to ask for them, so a rate would mislead."""
+    text = summary_text(summary(files_downloaded=1, bytes_downloaded=999_999))
+    assert "1 file, 1.0 MB in 0.8 s" == text
+
+
 def test_the_summary_of_one_dataset_begins_with_its_name():
     """In a script with several calls, each line tells what it is about."""
     assert "customers: 1 file, 61.3 MB in 0.8 s (76.6 MB/s)" == summary_text(

@@ -25,7 +25,7 @@ import anyio.to_thread
 
 from .._digests import crc_functions, format_crc
 from .._errors import StorageError, StorageUnreachableError, ThrottledError
-from .._threads import forks_held_back, to_its_end
+from .._threads import forks_held_back, known_as_asyncio, to_its_end
 from ..ports import (
     Busy,
     CacheEntry,
@@ -317,7 +317,8 @@ class Lane:
                 return
         self._trial = _Trial(seen, rate, self._finished, now + _TRIAL_SECONDS)
         self._wanted = min(useful, _MOST_GROWTH * seen, self._requests.config.max_concurrency)
-        self._employ()
+        with known_as_asyncio():
+            self._employ()
 
     def _run(self, errand: _Errand) -> float:
         """Do all that there is to do for a file; returns the seconds of waiting for the remote."""

@@ -54,18 +54,18 @@ def command(settings: Settings, name: str) -> None:
             }
         )
         return
-    if status.cached_at is None:
-        cached = "nothing"
-    else:
-        where = status.path or "its files"
-        cached = f"{where}, {size_text(status.size)}, published {age_text(status.cached_at)} ago"
+    cached, size = "nothing", ""
+    if status.cached_at is not None:
+        cached = str(status.path or "its files")
+        size = f"{size_text(status.size)}, published {age_text(status.cached_at)} ago"
     requests = f"{step.requests} {'request' if step.requests == 1 else 'requests'}"
     facts = {
         "source": redact_uri(dataset.source),
         "about": dataset.description,
         "cached": cached,
+        "size": size,
         "status": f"{status.freshness.value}: {status.reason}",
-        "a fetch": f"{step.action}: {step.bytes:,} bytes in {requests}, because: {step.reason}",
+        "a fetch": f"{step.action}: {step.bytes:,} bytes in {requests}; {step.reason}",
     }
     print_lines(click.style(name, bold=True))
     print_lines(*(f"  {key:<8} {printable(fact)}" for key, fact in facts.items() if fact), "")

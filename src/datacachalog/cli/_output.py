@@ -1,12 +1,13 @@
 """How is a result said? On standard output and nothing else there: as text for people, or as JSON for programs.
 
-The JSON is that of `catalog schema`. A table is cut at the terminal's width; in a pipe it is whole.
+The JSON is that of `catalog schema`. A table fits the terminal's width; in a pipe it is whole.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -25,7 +26,16 @@ VERSION = 1
 
 
 _NUMBERS = frozenset({"BYTES", "REQUESTS", "SIZE", "AGE", "CACHED"})
-"""Columns that are aligned on the right."""
+"""Columns that are aligned on the right, and never cut."""
+
+_LEAST_CELLS = 12
+"""To this width, and no further, a column is cut for the others' sake."""
+
+_IN_THE_SHELL = (
+    (r"push with on_conflict='overwrite'", "push with --overwrite"),
+    (r"lock\(\['(.*?)'\]\) on a catalog that is not frozen", r"'DATACACHALOG_FROZEN=0 catalog lock \1'"),
+)
+"""What the errors advise in Python, and what does the same here."""
 
 STATE_COLORS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "yellow"}
 """Of the states that a check can have."""
@@ -61,7 +71,7 @@ def say(settings: Settings, line: str) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], colors: Mapping[str, str] | None = None) -> None:
-    """Print a table, the last column cut where the terminal ends.
+    """Print a table, its widest columns cut where it wouldn't fit on the terminal.
 
     Args:
         header: the columns' names.
@@ -69,19 +79,33 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], colors: Ma
         colors: the second column's cells that have a colour.
     """
     clean = [[printable(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(cells_of(row[column]) for row in clean) for column in range(len(header) - 1)]
+    widths = [max(cells_of(row[column]) for row in clean) for column in range(len(header))]
     limit = shutil.get_terminal_size().columns if _is_terminal(sys.stdout) else None
+    if limit is not None:
+        widths = _fitted(widths, limit, [column for column, name in enumerate(header) if name not in _NUMBERS])
     for number, row in enumerate(clean):
+        cells = [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
         padded = []
-        for name, cell, width in zip(header, row, widths, strict=False):
+        for name, cell, width in zip(header, cells, widths, strict=True):
             space = " " * (width - cells_of(cell))
             padded.append(space + cell if name in _NUMBERS else cell + space)
-        line = _cut("  ".join([*padded, row[-1]]).rstrip(), limit)
+        line = _cut("  ".join(padded).rstrip(), limit)
         color = colors.get(row[1]) if colors and number else None
-        begin = f"{padded[0]}  {row[1]}"
+        begin = f"{padded[0]}  {cells[1]}"
         if color is not None and line.startswith(begin):
-            line = f"{padded[0]}  {click.style(row[1], fg=color)}{line[len(begin) :]}"
+            line = f"{padded[0]}  {click.style(cells[1], fg=color)}{line[len(begin) :]}"
         print_lines(line if number else click.style(line, bold=True))
+
+
+def _fitted(widths: Sequence[int], limit: int, columns: Sequence[int]) -> list[int]:
+    """Narrow the widest of some columns again and again until a line has at most `limit` cells, or says too little."""
+    fitted = list(widths)
+    while sum(fitted) + 2 * (len(fitted) - 1) > limit:
+        widest = max(columns, key=fitted.__getitem__)
+        if fitted[widest] <= _LEAST_CELLS:
+            break
+        fitted[widest] -= 1
+    return fitted
 
 
 def cells_of(text: str) -> int:
@@ -128,8 +152,11 @@ def _is_unicode(stream: TextIO) -> bool:
 
 
 def show_error(text: object) -> None:
-    """Say what failed, on standard error."""
-    show("Error", text, "red")
+    """Say what failed, on standard error, and what to do in words of the shell."""
+    words = str(text)
+    for python, shell in _IN_THE_SHELL:
+        words = re.sub(python, shell, words)
+    show("Error", words, "red")
 
 
 def show(kind: str, text: object, color: str) -> None:

@@ -6,6 +6,7 @@ from .._errors import redact_uri
 from ._tally import ActiveFile, Progress, Summary
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_RATED_BYTES = 1_000_000
 
 
 def printable(text: str) -> str:
@@ -145,7 +146,9 @@ def summary_text(summary: Summary) -> str:
         head = f"cancelled after {took}: {_plural(finished, 'file')} finished, {', '.join(amounts)}"
     elif moved:
         total_bytes = summary.bytes_downloaded + summary.bytes_uploaded
-        rate = f" ({bytes_text(total_bytes / summary.seconds)}/s)" if summary.seconds > 0 else ""
+        # Of a few bytes, the seconds are those of asking: their rate would say nothing of the network.
+        has_rate = total_bytes >= _RATED_BYTES and summary.seconds > 0
+        rate = f" ({bytes_text(total_bytes / summary.seconds)}/s)" if has_rate else ""
         head = f"{', '.join(moved)} in {took}{rate}"
     else:
         head = f"nothing {'pushed' if summary.is_push else 'downloaded'} in {took}"
