@@ -259,6 +259,8 @@ class HTTPSession:
         )
 
     async def _opened(self) -> aiohttp.ClientSession:
+        if self._client is not None:
+            return self._client
         async with self._lock:
             if self._client is None:
                 # Left to itself when cancelled: it only reads.
