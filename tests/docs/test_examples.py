@@ -25,6 +25,7 @@ from typing import Any
 import boto3
 import jsonschema
 import pytest
+import yaml
 from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
 
@@ -133,11 +134,33 @@ def check_toml(example: Example) -> str | None:
     return None
 
 
+def check_yaml(example: Example) -> str | None:
+    """Read the YAML of a CI system, and check the shell lines in it."""
+    return wrong_shell_lines("\n".join(shell_lines(yaml.safe_load(example.parsed))))
+
+
+def shell_lines(value: Any) -> Iterator[str]:
+    """Give the commands of a workflow: what stands behind `run`, `script` and `before_script`."""
+    if isinstance(value, list):
+        for item in value:
+            yield from shell_lines(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key in ("run", "script", "before_script"):
+                yield from [item] if isinstance(item, str) else item
+            else:
+                yield from shell_lines(item)
+
+
 def check_shell(example: Example) -> str | None:
     """Compare shell lines with what the project has: they install packages and never end, so they are not run."""
+    return wrong_shell_lines(example.parsed)
+
+
+def wrong_shell_lines(text: str) -> str | None:
     wrong = [
         line
-        for line in example.parsed.strip().splitlines()
+        for line in text.strip().splitlines()
         for command in re.split(r"\s+&&\s+", line.partition("  #")[0].strip())
         if not any(is_right(command) for is_right in (is_install, is_catalog_command, is_nox, is_setting, is_plain))
     ]
@@ -174,14 +197,22 @@ def is_setting(command: str) -> bool:
 
 
 def is_plain(command: str) -> bool:
-    return command in ("", "python3 -m venv .venv") or command.startswith("#")
+    if command in ("", "python3 -m venv .venv", "pytest") or command.startswith("#"):
+        return True
+    is_own_script = re.fullmatch(r"(srun )?python \w+\.py( \S+)*", command) is not None
+    return (
+        is_own_script
+        or re.fullmatch(r"(test ! -f \S+ \|\| )?tar (--posix -c|-x)f \S+ -C \S+( \w+)?", command) is not None
+    )
 
 
 # -- the pages' surroundings ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def surroundings(tmp_path: Path, moto_endpoint: str, table_libraries: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def surroundings(
+    tmp_path: Path, moto_endpoint: str, table_libraries: None, lasting_helpers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An empty working directory, a home of its own, and an S3 server that botocore's chain leads to."""
     for name in ("home", "work"):
         (tmp_path / name).mkdir()
@@ -220,6 +251,17 @@ def web_of_acme(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def lasting_helpers() -> None:
+    """Let fsspec and multiprocessing start what they keep, which is no leak of the page that is first to need it."""
+    from multiprocessing import resource_tracker
+
+    from fsspec.asyn import get_loop
+
+    get_loop()
+    resource_tracker.ensure_running()
 
 
 def put_sources(text: str, endpoint_url: str) -> None:
@@ -272,6 +314,7 @@ def parsed(page: Path, runner: asyncio.Runner) -> Document:
         "shell": check_shell,
         "console": run_console,
         "toml": check_toml,
+        "yaml": check_yaml,
     }
     parsers = [CodeBlockParser(language, evaluator) for language, evaluator in evaluators.items()]
     return Sybil(parsers=parsers, path=str(ROOT)).parse(page)
@@ -285,6 +328,7 @@ def test_examples_of_a_page_do_what_it_says(page: Path, moto_endpoint: str, monk
     with asyncio.Runner() as runner:
         document = parsed(page, runner)
         monkeypatch.setitem(sys.modules, "__main__", type(sys)("__main__"))  # examples may look at their own module
+        document.namespace["__name__"] = "__main__"
         try:
             for example in document.examples():
                 example.evaluate()
@@ -305,4 +349,4 @@ def test_transcripts_are_as_wide_as_a_terminal() -> None:
 def test_no_code_block_is_left_unchecked(page: Path) -> None:
     """Each code block is of a language that is run or checked, or of one that there is a reason not to run."""
     languages = set(re.findall(r"^ {0,3}```+([^\s`{]*)$", page.read_text(encoding="utf-8"), re.MULTILINE)) - {""}
-    assert languages <= {"python", "text", "shell", "console", "toml", *NOT_RUN}
+    assert languages <= {"python", "text", "shell", "console", "toml", "yaml", *NOT_RUN}
