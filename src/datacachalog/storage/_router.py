@@ -28,10 +28,12 @@ from ..ports import (
     WriteOutcome,
     WriteRequest,
 )
+from ._azure import AzureStorage
 from ._filesystem import FilesystemStorage
+from ._gcs import GCSStorage
 from ._s3 import S3Storage
 
-_LATER = {"gs": "gcs", "az": "azure", "abfss": "azure", "http": "HTTP", "https": "HTTP"}
+_LATER = {"http": "HTTP", "https": "HTTP"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class RouterStorage:
     """A storage for each scheme.
 
     Args:
-        storages: scheme → storage; `"file"` serves plain paths too. None means `s3` and `file` with their defaults.
+        storages: scheme → storage; `"file"` serves plain paths too. None means `s3`, `file`, `gs`, `az` and `abfss`
+            with their defaults; where one needs an extra that isn't installed, its first request says which.
 
     Raises:
         ConfigurationError: no storage at all, or a scheme with `://`.
@@ -49,7 +52,14 @@ class RouterStorage:
 
     def __init__(self, storages: Mapping[str, StoragePort] | None = None) -> None:
         if storages is None:
-            storages = {"s3": S3Storage(), "file": FilesystemStorage()}
+            azure = AzureStorage()
+            storages = {
+                "s3": S3Storage(),
+                "file": FilesystemStorage(),
+                "gs": GCSStorage(),
+                "az": azure,
+                "abfss": azure,
+            }
         if not storages:
             raise ConfigurationError("a RouterStorage needs at least one storage")
         for scheme in storages:
