@@ -11,6 +11,8 @@ import pytest
 from datacachalog import S3Storage
 
 from ._bucket import Bucket, new_bucket
+from ._clouds import no_settings_of_the_machine
+from ._emulators import running_azurite, running_fake_gcs
 from ._rgw import Gateway, missing_packages, running_gateway
 
 _HERE = Path(__file__).parent
@@ -67,3 +69,17 @@ def bucket(gateway: Gateway) -> Iterator[Bucket]:
 @pytest.fixture(scope="session")
 def storage(gateway: Gateway) -> S3Storage:
     return S3Storage(endpoint_url=gateway.endpoint_url, region="us-east-1")
+
+
+@pytest.fixture(scope="session")
+def google(obstore_is_up: None) -> Iterator[str]:
+    """The address of a store that speaks Google's API."""
+    with no_settings_of_the_machine(), running_fake_gcs() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def azurite(obstore_is_up: None) -> Iterator[str]:
+    """The address of an account in a store that speaks Azure's API."""
+    with no_settings_of_the_machine(), running_azurite() as url:
+        yield url

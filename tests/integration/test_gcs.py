@@ -1,112 +1,102 @@
-"""Does Google Cloud Storage keep the promises? Against fake-gcs-server; a test says where it differs."""
+"""Is Google Cloud Storage a storage by the contracts? Against fake-gcs-server; what that can't do is said here."""
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
-from urllib.parse import quote, urlencode
+from typing import ClassVar
 
 import pytest
 from anyio import sleep, to_thread
 
-from datacachalog.ports import StoragePort
-from datacachalog.storage import GCSStorage
+from datacachalog import AsyncCatalog, CatalogConfig, Dataset
 from datacachalog.testing.contracts import (
     Delete,
     PicklableStorageContract,
-    Seed,
     SeekableListingContract,
     VersionedStorageContract,
     WritableStorageContract,
 )
 
-from ._emulators import running_fake_gcs, sent
-
-
-@dataclass(frozen=True)
-class GoogleBucket:
-    """A bucket of the emulator, written by its JSON API."""
-
-    endpoint: str
-    name: str
-
-    def uri(self, key: str) -> str:
-        return f"gs://{self.name}/{key}"
-
-    def put(self, key: str, content: bytes) -> None:
-        query = urlencode({"uploadType": "media", "name": key}, quote_via=quote)
-        headers = {"content-type": "application/octet-stream"}
-        sent("POST", f"{self.endpoint}/upload/storage/v1/b/{self.name}/o?{query}", content, headers)
-
-    def delete(self, key: str) -> None:
-        sent("DELETE", f"{self.endpoint}/storage/v1/b/{self.name}/o/{quote(key, safe='')}")
-
-
-def new_bucket(endpoint: str, *, keeps_versions: bool = False) -> GoogleBucket:
-    name = f"bucket-{uuid.uuid4()}"
-    body = json.dumps({"name": name, "versioning": {"enabled": keeps_versions}}).encode()
-    sent("POST", f"{endpoint}/storage/v1/b?project=any", body, {"content-type": "application/json"})
-    return GoogleBucket(endpoint, name)
-
-
-@pytest.fixture(scope="session")
-def google() -> Iterator[str]:
-    with running_fake_gcs() as url:
-        yield url
+from ._bucket import MIB, noise
+from ._clouds import GoogleBucket, Objects, new_bucket
 
 
 @pytest.fixture
-def bucket(google: str) -> GoogleBucket:
+def place(google: str) -> GoogleBucket:
     return new_bucket(google)
 
 
 @pytest.fixture
-def storage(google: str) -> GCSStorage:
-    return GCSStorage(endpoint_url=google, anonymous=True)
+def versioned(google: str) -> GoogleBucket:
+    return new_bucket(google, keeps_versions=True)
 
 
-class GoogleObjects:
-    """The fixtures that a contract needs; goes before the contract among the bases."""
-
-    @pytest.fixture
-    def storage(self, google: str) -> StoragePort:
-        return GCSStorage(endpoint_url=google, anonymous=True)
-
-    @pytest.fixture
-    def seed(self, bucket: GoogleBucket) -> Seed:
-        async def seed(key: str, data: bytes) -> str:
-            await to_thread.run_sync(bucket.put, key, data)
-            return bucket.uri(key)
-
-        return seed
-
-    @pytest.fixture
-    def delete(self, bucket: GoogleBucket) -> Delete:
-        async def delete(uri: str) -> None:
-            await to_thread.run_sync(bucket.delete, uri.removeprefix(bucket.uri("")))
-
-        return delete
-
-
-class TestStorage(GoogleObjects, SeekableListingContract, PicklableStorageContract, WritableStorageContract):
+class TestStorage(Objects, SeekableListingContract, PicklableStorageContract, WritableStorageContract):
     """The storage's rules, those of its listings, and those of writing."""
 
-    heeds_if_match_of_parts = False  # the emulator composes whatever is there; that it is demanded, a unit test shows
+    # This emulator composes whatever is there; that it is demanded, a unit test shows.
+    heeds_if_match_of_parts: ClassVar[bool] = False
 
 
-class TestVersions(GoogleObjects, VersionedStorageContract):
+class TestVersions(Objects, VersionedStorageContract):
     """The rules of versions."""
 
     @pytest.fixture
-    def bucket(self, google: str) -> GoogleBucket:
-        return new_bucket(google, keeps_versions=True)
+    def place(self, versioned: GoogleBucket) -> GoogleBucket:
+        return versioned
 
     @pytest.fixture
-    def delete(self, bucket: GoogleBucket) -> Delete:
+    def delete(self, place: GoogleBucket) -> Delete:
         async def delete(uri: str) -> None:
-            await to_thread.run_sync(bucket.delete, uri.removeprefix(bucket.uri("")))
+            await to_thread.run_sync(place.delete, uri.removeprefix(place.uri("")))
             await sleep(1.1)  # of a version that is followed sooner, nothing tells that it was deleted before
 
         return delete
+
+
+async def test_many_cached_objects_are_revalidated_by_a_listing(place, tmp_path):
+    """One request for all, whatever their names; and what has changed is noticed."""
+    keys = [f"many/{name}" for name in ("a b", "c+d", "100%", "%20", "ümlaut", "日本-🦆", "x/y", "&<>\"'", "~", "a//b")]
+    keys += [f"zz/{number}" for number in range(10)]
+    for key in keys:
+        place.put(key, key.encode())
+    datasets = [Dataset(f"{number}", place.uri(key)) for number, key in enumerate(keys)]
+    async with AsyncCatalog(datasets, cache_dir=tmp_path, storage=place.storage()) as catalog:
+        await catalog.fetch_all()
+        again = await catalog.fetch_all()
+        place.put("zz/5", b"other")
+        changed = await catalog.fetch_all()
+
+    assert (1, {"revalidated"}) == (again.requests, {result.action for result in again.values()})
+    downloaded = [result.path.read_bytes() for result in changed.values() if result.action == "downloaded"]
+    assert ([b"other"], 2) == (downloaded, changed.requests)
+
+
+async def test_a_generation_is_a_version(versioned, tmp_path):
+    """What was overwritten is listed, and fetched by its generation and by the time when it was there."""
+    for number in range(3):
+        versioned.put("x.csv", f"content {number}".encode())
+    async with AsyncCatalog(
+        [Dataset("x", versioned.uri("x.csv"))], cache_dir=tmp_path, storage=versioned.storage()
+    ) as catalog:
+        versions = await catalog.versions("x")
+        by_id = (await catalog.fetch("x", version_id=versions[1].version_id)).read_bytes()
+        by_time = (await catalog.fetch("x", as_of=versions[2].last_modified)).read_bytes()
+        latest = (await catalog.fetch("x")).read_bytes()
+    assert (3, b"content 1", b"content 0", b"content 2") == (len(versions), by_id, by_time, latest)
+
+
+@pytest.mark.parametrize("parts", [2, 40])
+async def test_parts_are_composed_and_leave_nothing(place, tmp_path, parts):
+    """More parts than are composed at once, too."""
+    local = tmp_path / "local.bin"
+    local.write_bytes(noise(5 * MIB * parts - 1000, seed=parts))
+    async with AsyncCatalog(
+        [Dataset("x", place.uri("x.bin"))],
+        cache_dir=tmp_path / "cache",
+        storage=place.storage(),
+        config=CatalogConfig(part_bytes=5 * MIB),
+    ) as catalog:
+        await catalog.push("x", local)
+        action = (await catalog.fetch_all())["x"].action
+    is_equal = local.read_bytes() == place.content("x.bin")
+    assert (True, ["x.bin"], "revalidated") == (is_equal, place.names(), action)

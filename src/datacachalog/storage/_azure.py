@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from .._config import CatalogConfig
 from .._digests import parse_digest
-from .._errors import ConfigurationError, CredentialsError, InvalidSourceError, VersionNotFoundError
+from .._errors import ConfigurationError, CredentialsError, InvalidSourceError
 from .._models import FileMetadata, normalize_etag
 from .._threads import forks_held_back
 from ..ports import ListPage, ReadRequest, VersionPage
@@ -37,7 +37,6 @@ _SCOPE = "https://storage.azure.com/.default"
 _VERSION = "2023-11-03"
 _VERSION_WITH_START = "2026-02-06"  # the first whose listings can begin behind any name
 _INLINE_LISTING_BYTES = 64 * 1024
-_IS_NO_VERSION = frozenset({"InvalidQueryParameterValue", "InvalidInput", "OutOfRangeQueryParameterValue"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ class AzureSession(AzureWriting):
         query = {} if version_id is None else {"versionid": version_id}
         answer = await self._taken(Asked(uri=uri, method="HEAD", url=self.blob_url(uri, query)))
         if refused(answer):
-            raise self._error(uri, self._refusal(answer.status, answer.headers, answer.body), version_id)
+            raise self._refusal(answer.status, answer.headers, answer.body).error(uri, version_id)
         with rest_failures(uri):
             return self._read_metadata(answer.headers, int(answer.headers["content-length"]), is_whole=True)
 
@@ -234,12 +233,6 @@ class AzureSession(AzureWriting):
             code = code or root.findtext("Code") or ""
             message = (root.findtext("Message") or "").partition("\n")[0]
         return Refusal(status, code, message, retry_after(headers))
-
-    def _error(self, uri: str, refusal: Refusal, version_id: str | None) -> Exception:
-        if version_id is not None and refusal.status == 400 and refusal.code in _IS_NO_VERSION:
-            hint = "versions() lists those there are"
-            return VersionNotFoundError(uri, f"version {version_id}: {refusal.code}", hint=hint)
-        return refusal.error(uri, version_id)
 
     def _read_arguments(self, request: ReadRequest) -> Asked:
         query = {} if request.version_id is None else {"versionid": request.version_id}

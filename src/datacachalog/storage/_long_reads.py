@@ -2,9 +2,9 @@
 
 It receives them in threads of its own, decrypted and counted, while Python waits. Only what demands a certain version
 is asked this way, and the answer is compared with the demand. obstore tells few refusals apart, and nothing of how long
-a store asks to wait; what it fails with is therefore asked again by REST, which can say it, and the session goes on by
-REST alone. So does a forked child of a process that has used obstore: its threads are not there, and it would wait for
-them for ever.
+a store asks to wait, and an emulator may not speak the other API that it uses; what it fails with is therefore asked
+again by REST, which can say what it means, and the session goes on by REST alone. So does a forked child of a process
+that has loaded obstore: its threads are not there, and it would wait for them for ever.
 """
 
 from __future__ import annotations
@@ -78,14 +78,12 @@ class LongReads:
         if store is None:
             return None
         import obstore  # loaded by now
-        from obstore.exceptions import BaseError, PreconditionError
+        from obstore.exceptions import BaseError
 
         assert request.stop is not None  # noqa: S101  # only such parts are asked for this way
         options: GetOptions = {**self._demand(request), "range": (request.start, request.stop)}
         try:
             result = await obstore.get_async(store, key, options=options)
-        except (FileNotFoundError, PreconditionError):
-            return VersionChanged()
         except ValueError:  # a key that obstore can't hold: with an empty segment, say
             return None
         except (BaseError, OSError):

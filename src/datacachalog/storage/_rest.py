@@ -114,25 +114,27 @@ class Refusal:
         cause = f"{self.status} {self.code}: {text_of(ValueError(self.message))}".rstrip(": .")
         if self.status == 404 and self.code in _NO_BUCKET:
             return BucketNotFoundError(uri, cause, hint="check its name and endpoint_url")
-        if self.status == 404 and version_id is not None:
+        if version_id is not None and (self.status == 404 or self.code in _IS_NO_VERSION):
             return VersionNotFoundError(uri, f"version {version_id}: {cause}", hint="versions() lists those there are")
         if self.status == 404:
             return ObjectNotFoundError(uri, cause, hint="check the key; a cached copy, if there is one, is kept")
         if self.status == 401 or self.code in _CREDENTIALS:
             return CredentialsError(uri, cause, hint="log in, or give the storage other credentials")
-        if self.status == 403:
-            return AccessDeniedError(uri, cause, hint=f"the credentials in use may not {doing} it")
-        if self.status == 429 or self.code in _THROTTLED:
+        if self.status == 429 or self.code in _THROTTLED:  # one of Google's is a 403
             hint = "lower max_concurrency"
             return ThrottledError(uri, cause, hint=hint, retry_after_seconds=self.retry_after_seconds)
+        if self.status == 403:
+            return AccessDeniedError(uri, cause, hint=f"the credentials in use may not {doing} it")
         if self.status >= 500 or self.status == 408:
             return StorageUnreachableError(uri, cause, retry_after_seconds=self.retry_after_seconds)
         return StorageError(uri, cause)
 
 
-# https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
+# https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes,
+# https://cloud.google.com/storage/docs/json_api/v1/status-codes
 _NO_BUCKET = frozenset({"ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled", "NoSuchBucket"})
 _CREDENTIALS = frozenset({"AuthenticationFailed", "InvalidAuthenticationInfo", "NoAuthenticationInformation"})
+_IS_NO_VERSION = frozenset({"InvalidQueryParameterValue", "OutOfRangeQueryParameterValue"})
 _THROTTLED = frozenset({"ServerBusy", "rateLimitExceeded", "userRateLimitExceeded"})
 
 
