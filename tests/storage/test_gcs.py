@@ -272,6 +272,16 @@ async def test_what_obstore_fails_with_is_asked_again_by_rest(google, storage):
     assert [False, True, True] == [sent.path.startswith("/storage/") for sent in google.sent]
 
 
+async def test_without_obstore_all_comes_by_rest(google, storage, monkeypatch):
+    """It only makes long parts faster."""
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    google.answer = media
+    request = ReadRequest(uri=URI, start=2 * MIB, stop=4 * MIB, if_match="11")
+    async with storage.connect(CatalogConfig()) as session, session.read(request) as outcome:
+        assert isinstance(outcome, ReadResponse)
+    assert ["/storage/v1/b/bucket/o/dir%2Fx.csv"] == [sent.path for sent in google.sent]
+
+
 # -- listings
 
 

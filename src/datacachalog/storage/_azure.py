@@ -14,8 +14,6 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-import anyio.to_thread
-
 from .._config import CatalogConfig
 from .._digests import parse_digest
 from .._errors import ConfigurationError, CredentialsError, InvalidSourceError
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 _SCOPE = "https://storage.azure.com/.default"
 _VERSION = "2023-11-03"
 _VERSION_WITH_START = "2026-02-06"  # the first whose listings can begin behind any name
-_INLINE_LISTING_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +185,7 @@ class AzureSession(AzureWriting):
             return AzureListing(root, (), None, is_refused=True)
         if refused(answer):
             raise self._refusal(answer.status, answer.headers, answer.body).error(prefix)
-        with rest_failures(prefix):
-            if len(answer.body) <= _INLINE_LISTING_BYTES:
-                return parse_listing(answer.body, root)
-            return await anyio.to_thread.run_sync(parse_listing, answer.body, root, abandon_on_cancel=True)
+        return await self._parsed(prefix, answer.body, lambda body: parse_listing(body, root))
 
     # -- what `RestSession` asks
 

@@ -113,7 +113,8 @@ class GCSSession(GCSWriting):
         """
         bucket, _ = split_gs_uri(prefix)
         query = {} if token is None else {"pageToken": token}
-        return parse_objects(await self.listing(prefix, f"items({_FIELDS}),nextPageToken", query), f"gs://{bucket}/")
+        body = await self._list(prefix, f"items({_FIELDS}),nextPageToken", query)
+        return await self._parsed(prefix, body, lambda body: parse_objects(json.loads(body), f"gs://{bucket}/"))
 
     def is_seekable(self, root: str) -> bool:
         """Whether a listing can begin behind any key, in their order: so it is."""
@@ -128,8 +129,8 @@ class GCSSession(GCSWriting):
         """
         bucket, after = split_gs_uri(start_after)
         query = {"startOffset": after, "maxResults": str(min(limit + 1, 1000))}
-        listing = await self.listing(prefix, f"items({_FIELDS}),nextPageToken", query)
-        page = parse_objects(listing, f"gs://{bucket}/")
+        body = await self._list(prefix, f"items({_FIELDS}),nextPageToken", query)
+        page = await self._parsed(prefix, body, lambda body: parse_objects(json.loads(body), f"gs://{bucket}/"))
         found = tuple(item for item in page.objects if item.uri != start_after)
         # One more than wanted is asked for, because the first may be the one before.
         return ListPage(found[:limit], page.next_token or ("more" if len(found) > limit else None))
@@ -163,6 +164,11 @@ class GCSSession(GCSWriting):
         return VersionPage(versions, None if page_token is None else last)
 
     async def listing(self, prefix: str, fields: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """Give an answer of objects.list."""
+        listing: dict[str, Any] = await self._parsed(prefix, await self._list(prefix, fields, query), json.loads)
+        return listing
+
+    async def _list(self, prefix: str, fields: str, query: Mapping[str, str]) -> bytes:
         bucket, key_prefix = split_gs_uri(prefix)
         arguments = {"prefix": key_prefix, "fields": fields, **query}
         url = f"{self._endpoint}/storage/v1/b/{quote(bucket, safe='')}/o?{urlencode(arguments, quote_via=quote)}"
@@ -171,9 +177,7 @@ class GCSSession(GCSWriting):
             refusal = self._refusal(answer.status, answer.headers, answer.body)
             # All that can't be found of a listing is its bucket.
             raise (replace(refusal, code="NoSuchBucket") if answer.status == 404 else refusal).error(prefix)
-        with rest_failures(prefix):
-            listing: dict[str, Any] = json.loads(answer.body)
-        return listing
+        return answer.body
 
     # -- what `RestSession` asks
 

@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 
 from .._config import CatalogConfig
 from .._errors import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 MOST_ERROR_BYTES = 64 * 1024
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _LONG_BYTES = 1024 * 1024
+_INLINE_BYTES = 64 * 1024  # a millisecond's work, which takes less time than handing it to a thread
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
     304: NotModified(),
     412: VersionChanged(),
@@ -70,6 +72,8 @@ class TakenAnswer:
     headers: Headers
     body: bytes
 
+
+_Result = TypeVar("_Result")
 
 Head: TypeAlias = tuple[str, dict[str, str]]
 """A URL and headers, ready to be sent."""
@@ -111,7 +115,8 @@ class Refusal:
             version_id: which version of it, if it was one.
             doing: what was to be done with it.
         """
-        cause = f"{self.status} {self.code}: {text_of(ValueError(self.message))}".rstrip(": .")
+        said = text_of(ValueError(self.message)).strip().rstrip(".")
+        cause = f"{self.status} {self.code}".rstrip() + (f": {said}" if said else "")
         if self.status == 404 and self.code in _NO_BUCKET:
             return BucketNotFoundError(uri, cause, hint="check its name and endpoint_url")
         if version_id is not None and (self.status == 404 or self.code in _IS_NO_VERSION):
@@ -255,6 +260,13 @@ class RestSession(ABC):
                 return answer
             answer.close()
             is_again = True
+
+    async def _parsed(self, uri: str, body: bytes, parse: Callable[[bytes], _Result]) -> _Result:
+        """Read an answer's body; a long one in a worker thread."""
+        with rest_failures(uri):
+            if len(body) <= _INLINE_BYTES:
+                return parse(body)
+            return await anyio.to_thread.run_sync(parse, body, abandon_on_cancel=True)
 
     async def _taken(self, asked: Asked) -> TakenAnswer:
         """Send a request, and take the whole answer."""
