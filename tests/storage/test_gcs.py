@@ -392,3 +392,23 @@ async def test_g9_composing_demands_the_generation_and_those_of_the_parts(google
     assert [(generation, {"ifGenerationMatch": generation}) for generation in ("21", "22")] == sources
     deleted = [(sent.path, sent.query) for sent in google.sent if sent.method == "DELETE"]
     assert [("/storage/v1/b/bucket/o/.datacachalog-push%2Fid%2F00001", {"generation": "21"})] == deleted
+
+
+async def test_more_parts_than_are_composed_at_once_are_composed_in_between(google, storage):
+    """Thirty-two at a time, in order; only the last request makes the object."""
+    parts = [UploadedPart(number, 5, str(number), "crc64nvme:AAAAAAAAAAA=") for number in range(1, 41)]
+    google.answer = lambda sent: Answer(body=json.dumps({} if sent.method == "GET" else RESOURCE).encode())
+    request = WriteRequest(uri=URI, content_type="text/csv", must_be_new=True)
+    async with storage.connect(CatalogConfig()) as session:
+        await session.complete_upload(await session.begin_upload(request), request, parts, "")
+    composed = [
+        ([source["name"].rpartition("/")[2] for source in json.loads(sent.body)["sourceObjects"]], sent.query)
+        for sent in google.sent
+        if sent.method == "POST"
+    ]
+    expected = [
+        ([f"{number:05}" for number in range(1, 33)], {}),
+        ([f"{number:05}" for number in range(33, 41)], {}),
+        (["1-00000", "1-00032"], {"ifGenerationMatch": "0"}),
+    ]
+    assert expected == composed

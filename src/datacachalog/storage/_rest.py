@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
     Headers: TypeAlias = CIMultiDictProxy[str]
 
-MOST_ERROR_BYTES = 64 * 1024
-CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_MOST_ERROR_BYTES = 64 * 1024
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _LONG_BYTES = 1024 * 1024
 _INLINE_BYTES = 64 * 1024  # a millisecond's work, which takes less time than handing it to a thread
 _OUTCOME_OF_STATUS: Mapping[int, ReadOutcome] = {
@@ -221,7 +221,7 @@ class RestSession(ABC):
         if answer.status == 200:
             start, stop = 0, int(headers["content-length"])
             size = stop
-        elif match := CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip()):
+        elif match := _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip()):
             start, stop, size = int(match[1]), int(match[2]) + 1, int(match[3])
         else:
             raise ValueError(f"Content-Range {headers.get('content-range')!r} can't be read (RFC 9110, section 14.4)")
@@ -302,7 +302,7 @@ class RestSession(ABC):
         with rest_failures(uri):
             async for piece in answer.content.iter_any():
                 body += piece
-                if len(body) > MOST_ERROR_BYTES:
+                if len(body) > _MOST_ERROR_BYTES:
                     break
         return self._refusal(answer.status, answer.headers, bytes(body))
 
@@ -314,7 +314,7 @@ class RestSession(ABC):
 
                 config = self._config
                 timeout = aiohttp.ClientTimeout(
-                    total=None, sock_connect=config.connect_timeout_seconds, sock_read=config.read_timeout_seconds
+                    total=None, connect=config.connect_timeout_seconds, sock_read=config.read_timeout_seconds
                 )
                 self._client = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=0, ssl=context),
