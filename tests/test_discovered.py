@@ -86,7 +86,7 @@ def test_the_storage_is_the_files(project: Path) -> None:
     assert "storage" not in arguments()
     write(project, "[storage.s3]\nendpoint_url = 'http://localhost:9000'\naddressing_style = 'path'")
     s3 = S3Storage(endpoint_url="http://localhost:9000", addressing_style="path")
-    assert RouterStorage({"s3": s3, "file": FilesystemStorage()}) == arguments()["storage"]
+    assert RouterStorage({**RouterStorage().storages, "s3": s3}) == arguments()["storage"]
     assert FilesystemStorage() == arguments(storage=FilesystemStorage())["storage"]
 
 
