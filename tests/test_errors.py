@@ -154,6 +154,8 @@ def test_g13_group_of_failures_shows_no_secret():
         (f"https://[bad/a?token={SECRET}", "https://[bad/a?…"),
         (f"https://user:{SECRET}@[bad/a\n?t={SECRET}", "https://[bad/a\n?…"),
         (f"http://host?token={SECRET}", "http://host?…"),
+        ("abfss://container@account/a", "abfss://container@account/a"),
+        (f"abfss://user:{SECRET}@account/a", "abfss://account/a"),
     ],
 )
 def test_g13_uri_is_shown_without_its_secrets(uri, expected):

@@ -116,7 +116,7 @@ class AsyncCatalog:
         datasets: the datasets; their names are unique.
         cache_dir: where the copies lie; None means the user's cache directory.
         config: how the catalog behaves; None means the defaults and the environment.
-        storage: where the originals are; None means S3 with botocore's own configuration, and files.
+        storage: where the originals are; None means S3, Google and Azure as their environments say, and files.
         cache: where the copies lie, instead of `cache_dir`.
         progress: `"auto"` shows a live display on a terminal or in Jupyter and log lines elsewhere, on standard error;
             `"rich"` and `"plain"` choose one; False shows nothing; a callable is told every event.

@@ -58,7 +58,10 @@ def redact_uri(uri: str) -> str:
         return uri
     if scheme.lower() not in ("http", "https"):
         authority, slash, key = uri[len(scheme) + 3 :].partition("/")
-        return f"{scheme}://{authority.rpartition('@')[2]}{slash}{key}"
+        user, at, host = authority.rpartition("@")
+        # abfss://container@account.…: there it is no user that stands before the host.
+        shown = f"{user}{at}" if scheme.lower() == "abfss" and ":" not in user else ""
+        return f"{scheme}://{shown}{host}{slash}{key}"
     # By hand: a URL that urlsplit refuses must not replace the error whose text it is for.
     path, query, _ = re.sub(r"#.*", "", uri[len(scheme) + 3 :], flags=re.DOTALL).partition("?")
     authority, slash, key = path.partition("/")

@@ -193,7 +193,7 @@ def is_setting(command: str) -> bool:
         return False
     ours = {f"DATACACHALOG_{field.name.upper()}" for field in fields(CatalogConfig)}
     ours |= {"DATACACHALOG_CATALOG", "DATACACHALOG_ROOT", "DATACACHALOG_CACHE_DIR"}
-    return match[1] in ours or re.match(r"AWS_[A-Z]", match[1]) is not None
+    return match[1] in ours or re.match(r"(AWS|AZURE|GOOGLE|STORAGE)_[A-Z]", match[1]) is not None
 
 
 def is_plain(command: str) -> bool:

@@ -13,6 +13,8 @@ from datacachalog import S3Storage
 from ._bucket import Bucket, new_bucket
 from ._chromium import Chromium, running_chromium
 from ._chromium import missing_packages as missing_browser
+from ._clouds import no_settings_of_the_machine
+from ._emulators import running_azurite, running_fake_gcs
 from ._rgw import Gateway, missing_packages, running_gateway
 
 _HERE = Path(__file__).parent
@@ -81,3 +83,17 @@ def chromium() -> Iterator[Chromium]:
         pytest.skip(text)
     with running_chromium() as chromium:
         yield chromium
+
+
+@pytest.fixture(scope="session")
+def google(obstore_is_up: None) -> Iterator[str]:
+    """The address of a store that speaks Google's API."""
+    with no_settings_of_the_machine(), running_fake_gcs() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def azurite(obstore_is_up: None) -> Iterator[str]:
+    """The address of an account in a store that speaks Azure's API."""
+    with no_settings_of_the_machine(), running_azurite() as url:
+        yield url

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import pytest
-from anyio import to_thread
 
 from datacachalog import (
     AccessDeniedError,
@@ -24,9 +20,10 @@ from datacachalog import (
     S3Storage,
     StorageError,
 )
-from datacachalog.ports import Event, ReadOutcome, ReadRequest, StorageSession, TransferAdvanced
+from datacachalog.ports import Event, TransferAdvanced
 
 from ._bucket import MIB, Bucket, noise, sha256
+from ._midway import ReplacedMidway
 from ._rgw import Gateway
 
 
@@ -206,35 +203,6 @@ async def test_who_may_not_list_is_asked_for_each(bucket: Bucket, gateway: Gatew
         requests = [(await catalog.fetch_all()).requests for _ in range(2)]
 
     assert [21, 20] == requests
-
-
-@dataclass(frozen=True)
-class ReplacedMidway:
-    """A way to the same store, where somebody replaces the object before its second part is asked for."""
-
-    storage: S3Storage
-    replace: Callable[[], object]
-
-    @asynccontextmanager
-    async def connect(self, config: CatalogConfig) -> AsyncIterator[ReplacedMidwaySession]:
-        async with self.storage.connect(config) as session:
-            yield ReplacedMidwaySession(session, self.replace)
-
-
-class ReplacedMidwaySession:
-    def __init__(self, session: StorageSession, replace: Callable[[], object]) -> None:
-        self.head, self.list_page = session.head, session.list_page
-        self._session = session
-        self._replace: Callable[[], object] | None = replace
-
-    @asynccontextmanager
-    async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:
-        replace = self._replace
-        if request.start > 0 and replace is not None:
-            self._replace = None
-            await to_thread.run_sync(replace)
-        async with self._session.read(request) as outcome:
-            yield outcome
 
 
 async def test_an_object_replaced_while_it_is_downloaded_arrives_whole(

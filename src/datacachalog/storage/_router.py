@@ -29,11 +29,11 @@ from ..ports import (
     WriteOutcome,
     WriteRequest,
 )
+from ._azure import AzureStorage
 from ._filesystem import FilesystemStorage
+from ._gcs import GCSStorage
 from ._http import HTTPStorage
 from ._s3 import S3Storage
-
-_LATER = {"gs": "gcs", "az": "azure", "abfss": "azure"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,9 @@ class RouterStorage:
     """A storage for each scheme.
 
     Args:
-        storages: scheme → storage; `"file"` serves plain paths too. None means `s3`, `https`, `http` and `file` with
-            their defaults.
+        storages: scheme → storage; `"file"` serves plain paths too. None means `s3`, `gs`, `az`, `abfss`, `https`,
+            `http` and `file` with their defaults; where one needs an extra that isn't installed, its first request says
+            which.
 
     Raises:
         ConfigurationError: no storage at all, or a scheme with `://`.
@@ -52,8 +53,16 @@ class RouterStorage:
 
     def __init__(self, storages: Mapping[str, StoragePort] | None = None) -> None:
         if storages is None:
-            web = HTTPStorage()
-            storages = {"s3": S3Storage(), "https": web, "http": web, "file": FilesystemStorage()}
+            azure, web = AzureStorage(), HTTPStorage()
+            storages = {
+                "s3": S3Storage(),
+                "gs": GCSStorage(),
+                "az": azure,
+                "abfss": azure,
+                "https": web,
+                "http": web,
+                "file": FilesystemStorage(),
+            }
         if not storages:
             raise ConfigurationError("a RouterStorage needs at least one storage")
         for scheme in storages:
@@ -157,10 +166,9 @@ class RouterSession:
         session = self._sessions.get(scheme)
         if session is None:
             has = ", ".join(f"{name}://" for name in self._sessions)
-            later = f"; the extra {_LATER[scheme]!r} is not part of this version" if scheme in _LATER else ""
             raise InvalidSourceError(
                 uri,
-                f"no storage for {scheme}:// here, only for {has}{later};"
+                f"no storage for {scheme}:// here, only for {has};"
                 f" pass storage=RouterStorage({{{scheme!r}: …}}) to add one",
             )
         return session

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import functools
 import io
-import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import anyio
 
 from .._errors import DatacachalogError, StorageUnreachableError
 from .._models import FileMetadata, normalize_etag
@@ -31,6 +28,7 @@ from ..ports import (
     WriteRequest,
     Written,
 )
+from ._bodies import Body
 from ._s3_credentials import has_expired
 from ._s3_failures import error_of_answer, is_about_checksums, s3_failures
 
@@ -38,10 +36,6 @@ if TYPE_CHECKING:
     from .._config import CatalogConfig
     from ._s3 import S3Storage
     from ._s3_wire import Wire
-
-_SLICE_BYTES = 256 * 1024
-"""How much is handed to the connection at once: where not even that much leaves in the time that an answer may take,
-the connection is given up."""
 
 _HEADER_OF_ARGUMENT = {
     "ContentType": "content-type",
@@ -242,7 +236,7 @@ class S3Writing(ABC):
         query = {
             name[0].lower() + name[1:]: str(arguments[name]) for name in ("PartNumber", "UploadId") if name in arguments
         }
-        body = _Body(content, self._config.read_timeout_seconds)
+        body = Body(content, self._config.read_timeout_seconds)
         with body.patience:
             answer = await self._wire.send_body(
                 arguments["Bucket"],
@@ -266,24 +260,6 @@ async def _asked(ask: Callable[..., Awaitable[Mapping[str, Any]]], arguments: Ma
     if "Body" in arguments:
         arguments["Body"].seek(0)
     return await ask(**arguments)
-
-
-class _Body:
-    """A body on its way: `patience` is cancelled when the other side takes nothing any more."""
-
-    def __init__(self, content: Content, timeout_seconds: float) -> None:
-        self.patience = anyio.CancelScope()
-        self._content = content
-        self._timeout_seconds = timeout_seconds
-
-    async def slices(self) -> AsyncIterator[memoryview]:
-        """Give the bytes in slices, without copying them."""
-        async for chunk in self._content.chunks():
-            view = memoryview(chunk)
-            for start in range(0, len(chunk), _SLICE_BYTES):
-                self.patience.deadline = anyio.current_time() + self._timeout_seconds
-                yield view[start : start + _SLICE_BYTES]
-            self.patience.deadline = math.inf  # the next chunk may come slowly; after the last, it's for the answer
 
 
 @dataclass
