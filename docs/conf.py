@@ -45,6 +45,8 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = f"datacachalog {release}"
 html_theme_options = {"navigation_with_keys": True, "light_css_variables": {"code-font-size": "76%"}}
 html_copy_source = False

@@ -1,7 +1,7 @@
-"""Where do the examples' data come from? From an S3 server in this process: they need no account and no network.
+"""Where do the examples' data come from? From an S3 server in this process.
 
-Your own programs have nothing of this. There `Catalog(datasets)` finds your S3, and its credentials, by the same
-environment variables, or by profiles and roles, as every AWS tool does.
+Your own programs have nothing of this. There `Catalog(datasets)` finds your S3, and its
+credentials, by these environment variables or by profiles and roles, as every AWS tool does.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ class Bucket:
 
     def count_downloads(self) -> int:
         """Count the answers that brought bytes of objects."""
-        return sum(r.operation == "GetObject" and r.status in (200, 206) for r in self.server.requests)
+        return sum(
+            r.operation == "GetObject" and r.status in (200, 206) for r in self.server.requests
+        )
 
 
 @contextmanager
 def example_bucket() -> Iterator[Bucket]:
-    """Start the server, lead this process and its children to it, and take everything away at the end."""
+    """Start the server, lead this process and its children there, and clean up at the end."""
     environment = dict(os.environ)
     with FaultServer() as server, tempfile.TemporaryDirectory() as directory:
         bucket = Bucket(server, Path(directory, "cache"))

@@ -1,4 +1,4 @@
-"""How does an asyncio service use a catalog? All its jobs share one, and a signal ends them in good order.
+"""How does an asyncio service use a catalog? Its jobs share one, and a signal ends them.
 
 It runs until Ctrl-C, or until it is terminated:
 
@@ -34,7 +34,7 @@ async def serve(catalog: AsyncCatalog) -> None:
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
 
     async def show_price() -> None:
-        # Every second, and yet S3 is asked once a minute: within its max_age a copy takes no request.
+        # Every second, and yet S3 is asked once a minute: that is its max_age.
         prices = await catalog.load("prices", as_="json")
         say(f"the desk costs {prices['desk']}")
 
@@ -44,7 +44,7 @@ async def serve(catalog: AsyncCatalog) -> None:
         say(f"there are {len(lines.splitlines()) - 1} customers")
 
     async def look_for_news() -> None:
-        # What fails now is served from the cache and tried again in a minute: no job ends the service.
+        # What fails is tried again in a minute. Until then there is the cached copy.
         report = await catalog.fetch_all(on_error="collect")
         for name, result in report.items():
             if result.action == "downloaded":
@@ -62,8 +62,10 @@ async def serve(catalog: AsyncCatalog) -> None:
     say("stopped")
 
 
-async def every(seconds: float, job: Callable[[], Awaitable[None]], *, until: asyncio.Event) -> None:
-    """Do a job again and again. One that has begun is finished; one that waits for its turn is over at once."""
+async def every(
+    seconds: float, job: Callable[[], Awaitable[None]], *, until: asyncio.Event
+) -> None:
+    """Do a job again and again. When it is time to stop, one that has begun is finished."""
     while not until.is_set():
         await job()
         with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""How does a web service get its data? It has all of it before it answers, and asks for news while it runs.
+"""How does a web service get its data? All of it before it answers, and news while it runs.
 
     $ python examples/fastapi_app.py
     $ curl http://127.0.0.1:8000/customers/2
@@ -29,14 +29,14 @@ def rows_by_id(path: Path) -> Rows:
 
 
 DATASETS = [
-    # A request finds it in the cache; at most once in ten seconds one asks S3 whether there is a newer version.
+    # At most once in ten seconds a request asks S3 whether there is a newer version.
     Dataset("customers", "s3://acme-data/crm/customers.csv", reader=rows_by_id, max_age=10),
     Dataset("prices", "s3://acme-data/prices.json"),
 ]
 
 
 def make_app(catalog: AsyncCatalog) -> FastAPI:
-    """Make the application, which opens the catalog, fetches everything, serves, and closes the catalog."""
+    """Make the application, which fetches everything, serves, and closes the catalog."""
     app = FastAPI(title="Customers", lifespan=catalog.lifespan)
 
     @app.get("/customers/{customer_id}")

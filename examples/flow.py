@@ -1,4 +1,4 @@
-"""How does a scheduled flow use a catalog? Tasks with retries fetch, compute and push, and go on where they failed.
+"""How does a scheduled flow use a catalog? Tasks with retries fetch, compute and push.
 
     $ python examples/flow.py
     06:00
@@ -35,7 +35,9 @@ R = TypeVar("R")
 DATASETS = [
     Dataset("orders", "s3://acme-data/orders/*.csv"),
     Dataset("rates", "s3://acme-data/rates.json", description="Comes late on some mornings."),
-    Dataset("spending", "s3://acme-data/reports/spending.csv", description="What this flow makes."),
+    Dataset(
+        "spending", "s3://acme-data/reports/spending.csv", description="What this flow makes."
+    ),
 ]
 
 
@@ -43,7 +45,9 @@ class InputsMissingError(Exception):
     """Some inputs could not be fetched."""
 
 
-def task(*, retries: int, retry_delay_seconds: float) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def task(
+    *, retries: int, retry_delay_seconds: float
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Try a function again when it fails."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -52,7 +56,7 @@ def task(*, retries: int, retry_delay_seconds: float) -> Callable[[Callable[P, R
             for _ in range(retries):
                 try:
                     return function(*args, **kwargs)
-                except Exception as error:  # noqa: BLE001  # a scheduler retries whatever a task raises
+                except Exception as error:  # noqa: BLE001  # whatever a task raises
                     print(f"  {function.__name__} is tried again: {error}")
                     time.sleep(retry_delay_seconds)
             return function(*args, **kwargs)
@@ -64,19 +68,22 @@ def task(*, retries: int, retry_delay_seconds: float) -> Callable[[Callable[P, R
 
 @task(retries=1, retry_delay_seconds=0.1)
 def fetch_inputs(catalog: Catalog) -> FetchReport:
-    """Fetch what can be fetched. What is there costs the next try one small request, not a download."""
+    """Fetch what can be fetched. What is there isn't downloaded again by the next try."""
     report = catalog.fetch_all(["orders", "rates"], on_error="collect")
     for name, result in report.items():
         print(f"  {name} is {result.action}")
     if report.errors:
-        faults = [f"{name} could not be fetched: {type(error).__name__}" for name, error in report.errors.items()]
+        faults = [
+            f"{name} could not be fetched: {type(error).__name__}"
+            for name, error in report.errors.items()
+        ]
         raise InputsMissingError(", ".join(faults))
     return report
 
 
 @task(retries=2, retry_delay_seconds=0.1)
 def push_result(catalog: Catalog, path: Path) -> None:
-    """Write the result where the next flow finds it; a newer one of somebody else's is never overwritten."""
+    """Write the result to S3; a newer one of somebody else's is never overwritten."""
     written = catalog.push("spending", path)
     print(f"  {written.size} bytes were pushed to {catalog.get_dataset('spending').source}")
 
@@ -92,7 +99,9 @@ def compute_spending(inputs: FetchReport, path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["customer", "euros"])
-        writer.writerows((customer, round(total * euros)) for customer, total in sorted(spent.items()))
+        writer.writerows(
+            (customer, round(total * euros)) for customer, total in sorted(spent.items())
+        )
 
 
 def flow(catalog: Catalog) -> None:

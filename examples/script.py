@@ -1,4 +1,4 @@
-"""How does a script get its data? By name, as paths; and what hasn't changed is not downloaded again.
+"""How does a script get its data? By name, as paths; what hasn't changed is not downloaded.
 
     $ python examples/script.py
     the best customer is Edsger, who spent 80
@@ -18,7 +18,9 @@ from _bucket import example_bucket
 from datacachalog import Catalog, Dataset
 
 DATASETS = [
-    Dataset("customers", "s3://acme-data/crm/customers.csv", description="Who bought something."),
+    Dataset(
+        "customers", "s3://acme-data/crm/customers.csv", description="Who bought something."
+    ),
     Dataset("orders", "s3://acme-data/orders/*.csv", description="A file a month."),
 ]
 

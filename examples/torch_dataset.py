@@ -1,12 +1,12 @@
-"""How do the workers of a DataLoader share a catalog? It is pickled to each of them; each file is downloaded once.
+"""How do the workers of a DataLoader share a catalog? It is pickled to each of them.
 
     $ python examples/torch_dataset.py
-    120 samples of 12 files, read by 2 processes
+    120 samples of 12 files, read by 2 processes, add up to 7140
     12 downloads
 
-`Scans` is what PyTorch calls a map-style dataset: put `torch.utils.data.Dataset` behind its name and give it to
-`DataLoader(scans, num_workers=2, multiprocessing_context="spawn")`. The pool below stands for that, so that the
-example needs no PyTorch.
+`Scans` is what PyTorch calls a map-style dataset: derive it from `torch.utils.data.Dataset`,
+and give it to `DataLoader(scans, num_workers=2, multiprocessing_context="spawn")`. The pool
+below stands for that, so that the example needs no PyTorch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAMPLES_A_FILE = 10
 
 
 class Scans:
-    """Samples by their number. It can be pickled, because a catalog carries its settings and nothing that is open."""
+    """Samples by their number. It pickles, as a catalog carries its settings only."""
 
     def __init__(self, catalog: Catalog, *, file_count: int) -> None:
         self._catalog = catalog
@@ -38,11 +38,11 @@ class Scans:
 
     @cached_property
     def _paths(self) -> list[Path]:
-        # At the first sample, once in each worker. They all start now: one downloads a file, the others wait for it.
+        # Once in each worker, at its first sample. Each file is downloaded by one of them.
         return self._catalog.fetch_files("scans")
 
 
-# -- in the place of a DataLoader --------------------------------------------------------------------------------------
+# -- in the place of a DataLoader --------------------------------------------------------------
 
 
 class Worker:
@@ -72,8 +72,9 @@ if __name__ == "__main__":
         for number in range(12):
             lines = range(number * SAMPLES_A_FILE, (number + 1) * SAMPLES_A_FILE)
             bucket.write(f"scans/{number:02}.txt", "".join(f"{line}\n" for line in lines))
-        # A worker may hold its paths for hours: a cache without bounds, the default, keeps what it has given out.
+        # Workers hold their paths for long: the cache has no bounds, so nothing is evicted.
         catalog = Catalog(DATASETS, cache_dir=bucket.cache_dir, progress=False)
         samples = load(Scans(catalog, file_count=12), workers=2)
-        print(f"{len(samples)} samples of 12 files, read by 2 processes")
+        total = f"{len(samples)} samples of 12 files"
+        print(f"{total}, read by 2 processes, add up to {sum(samples):g}")
         print(f"{bucket.count_downloads()} downloads")

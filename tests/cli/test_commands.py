@@ -358,7 +358,7 @@ def test_init_without_datasets_writes_an_example(tmp_path, monkeypatch, catalog)
     monkeypatch.chdir(tmp_path)
     value = catalog("init", "--json").value("init")
     assert {} == tomllib.loads(Path(value["file"]).read_text(encoding="utf-8"))
-    example = Path(value["file"]).read_text(encoding="utf-8").partition("environment.\n")[2].replace("# ", "")
+    example = Path(value["file"]).read_text(encoding="utf-8").partition("the environment.\n")[2].replace("# ", "")
     jsonschema.validate(tomllib.loads(example), schema_of("catalog-file"))
 
 
@@ -391,3 +391,43 @@ def test_every_command_that_takes_json_has_a_schema() -> None:
 
     commands = {name for name in app.list_commands(None) if isinstance(app.get_command(None, name), Command)}
     assert commands == set(names()) - {"catalog-file"}
+
+
+ARGUMENTS = {
+    "explain": ["customers"],
+    "fetch": ["--all"],
+    "init": ["a=b"],
+    "invalidate": ["orders"],
+    "push": ["prices", "new.json", "--overwrite"],
+    "versions": ["customers"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "catalog-file"])
+def test_all_that_a_command_prints_as_json_is_described(tmp_path, monkeypatch, server, catalog, name) -> None:
+    """The output has no field that its schema doesn't have, of a dataset that is there and of one that isn't."""
+    server.create_bucket("bucket", is_versioned=True)
+    server.put("bucket", "customers.csv", b"id\n1\n")
+    server.put("bucket", "orders/1.csv", b"id\n1\n")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint_url)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.json").write_text("{}")
+    sources = {"customers": "customers.csv", "orders": "orders/*.csv", "prices": "prices.json"}
+    if name != "init":
+        tables = (f"[datasets.{key}]\nsource = 's3://bucket/{source}'\n" for key, source in sources.items())
+        (tmp_path / "datacachalog.toml").write_text("cache_dir = 'cache'\n" + "".join(tables))
+        catalog("fetch", "customers", "orders")
+    if name == "lock":
+        server.put("bucket", "prices.json", b"{}")
+    value = json.loads(catalog(name, *ARGUMENTS.get(name, []), "--json").out)
+    jsonschema.validate(value, closed(schema_of(name)))
+
+
+def closed(schema):
+    """The same schema, of which no object has other fields than those that are described."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    more = {"additionalProperties": False} if schema.get("type") == "object" and "properties" in schema else {}
+    return {**more, **{key: closed(item) for key, item in schema.items()}}

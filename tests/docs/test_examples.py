@@ -341,8 +341,15 @@ def test_transcripts_are_as_wide_as_a_terminal() -> None:
     blocks = [
         block for page in PAGES for block in re.findall(r"(?ms)^```console\n(\$ .*?)^```", page.read_text("utf-8"))
     ]
-    printed = [line for block in blocks for line in block.splitlines() if not line.startswith(("$ ", "# "))]
+    printed = [line for block in blocks for line in block.splitlines() if not line.startswith("$ ")]
     assert [] == [line for line in printed if len(line) > 80]
+
+
+def test_code_fits_the_width_of_a_page() -> None:
+    """Code and the examples' files have 96 columns at most, as many as a page shows without scrolling."""
+    blocks = [block for page in PAGES for block in re.findall(r"(?ms)^```python\n(.*?)^```", page.read_text("utf-8"))]
+    blocks += [file.read_text("utf-8") for file in ROOT.glob("examples/*.py")]
+    assert [] == [line for block in blocks for line in block.splitlines() if len(line) > 96]
 
 
 @pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: str(page.relative_to(ROOT)))

@@ -14,11 +14,14 @@ from ._options import Settings, catalog_command
 from ._output import print_json, print_lines, say
 
 _HEAD = """\
-# The datasets of this project: 'catalog list' shows them, 'catalog fetch --all' fetches them. To have an editor help:
-# 'catalog schema > datacachalog.schema.json', and as the first line of this file: "#:schema ./datacachalog.schema.json"
+# The datasets of this project: 'catalog list' shows them, and
+# 'catalog fetch --all' fetches them. To have an editor help:
+# 'catalog schema > datacachalog.schema.json', and as the first line here
+# "#:schema ./datacachalog.schema.json"
 """
 _EXAMPLE = """
-# A source is a URI or a path that is relative to this file; ${BUCKET} is taken from the environment.
+# A source is a URI, or a path that is relative to this file; ${BUCKET} is
+# taken from the environment.
 # [datasets.customers]
 # source = "s3://${BUCKET}/crm/customers.csv"
 # description = "Who bought something."
