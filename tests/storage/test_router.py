@@ -76,7 +76,7 @@ async def test_unknown_scheme_names_those_there_are(ask):
         }
         with pytest.raises(
             InvalidSourceError,
-            match=r"no storage for ftp://.*s3://, https://, http://, file://.*RouterStorage\(\{'ftp'",
+            match=r"no storage for ftp://.*s3://, gs://, az://, abfss://, https://, http://, file://.*RouterStorage\(\{'ftp'",
         ):
             await questions[ask]()
 
