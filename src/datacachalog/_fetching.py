@@ -52,12 +52,13 @@ _CHANGED = "the remote has another version"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a caller asks of a fetch besides the datasets."""
+    """What a caller asks of a fetch besides the datasets; of a glob or prefix, `file` is the name of the only one."""
 
     force: bool = False
     offline: bool | None = None
     on_unreachable: Literal["stale", "raise"] | None = None
     as_of: datetime | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
