@@ -432,7 +432,7 @@ class Staging(Protocol):
 
     @property
     def crc_algorithm(self) -> CrcAlgorithm:
-        """What the CRCs of the segments are: what was asked for, or what an earlier attempt has begun with."""
+        """Which CRC the segments have, the one that was asked for or the one that an earlier attempt began with."""
         ...
 
     @property
