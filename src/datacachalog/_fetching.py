@@ -175,7 +175,8 @@ class Fetching:
                     notify(DatasetFinished(operation=operation, dataset=dataset.name))
             except Exception as error:  # noqa: BLE001  # what is fetched of the others needs no second download
                 self.errors[dataset.name] = error
-                notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
+                kind = type(error).__name__
+                notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error), error_type=kind))
 
         await each(datasets, one, at_once=self._at_once)
 
