@@ -125,8 +125,11 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def _is_kept(thread: threading.Thread) -> bool:
-    """Threads that idle until they are needed again, or until their loop's end, of which nobody is told."""
-    return thread.name.startswith(("asyncio_", "AnyIO worker", "pytest_", "Thread-", "datacachalog worker"))
+    """Threads that idle until they are needed again, or until their loop's end, of which nobody is told.
+
+    A dummy is a thread of another library's, of DuckDB for one, that has called Python.
+    """
+    return thread.name.startswith(("asyncio_", "AnyIO worker", "pytest_", "Thread-", "datacachalog worker", "Dummy-"))
 
 
 def _descriptors() -> dict[int, str]:

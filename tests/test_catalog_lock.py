@@ -313,7 +313,7 @@ async def test_a_store_that_ignores_conditions_is_noticed(server: FaultServer, m
     server.put("bucket", "a", b"changed")
     frozen = make_catalog("a", cache="new", frozen=True)
     session = (await frozen._open()).session
-    s3 = session._of("s3://bucket/a")
+    s3 = await session._of("s3://bucket/a")
     read = s3.read
     s3.read = lambda request: read(replace(request, if_match=None))
     with pytest.raises(LockMismatchError, match="has the ETag"):

@@ -35,6 +35,7 @@ from ._errors import (
     ObjectNotFoundError,
     StaleDataWarning,
     StorageUnreachableError,
+    ThrottledError,
     redact_uri,
 )
 from ._events import (
@@ -45,6 +46,7 @@ from ._events import (
 from ._fetching import Fetching, Wish
 from ._models import (
     CacheInfo,
+    CacheMetadata,
     Dataset,
     DatasetStatus,
     FetchReport,
@@ -58,9 +60,10 @@ from ._models import (
 )
 from ._opening import Open, Opening
 from ._pipeline.adopt import find_entries
+from ._pipeline.below import Below, KnownFile, known_file
 from ._pipeline.locked import Locked, check_remote, locked_dataset
 from ._pipeline.lookahead import Lookahead, decide_now, is_listable, look_ahead
-from ._pipeline.pattern import meant_by
+from ._pipeline.pattern import meant_by, parse_pattern
 from ._pipeline.plan import (
     Adopt,
     Decision,
@@ -119,7 +122,8 @@ class AsyncCatalog:
         storage: where the originals are; None means S3, Google and Azure as their environments say, and files.
         cache: where the copies lie, instead of `cache_dir`.
         progress: `"auto"` shows a live display on a terminal or in Jupyter and log lines elsewhere, on standard error;
-            `"rich"` and `"plain"` choose one; False shows nothing; a callable is told every event.
+            `"rich"` and `"plain"` choose one; False shows nothing; a callable is told every event; a list of
+            these is all of them.
 
     Raises:
         DuplicateDatasetError: two datasets of one name.
@@ -849,6 +853,8 @@ class AsyncCatalog:
     ) -> tuple[FetchReport, dict[str, list[FileResult]]]:
         """Fetch datasets at once; give the report, and the files of each dataset that didn't fail."""
         selection = await self._selection(wish.as_of)
+        if wish.file is not None:
+            selection = Below(selection, wish.file, is_file=True)
         operation, began = next(_operations), time.perf_counter()
         fetching: Fetching | None = None
         is_complete = False
@@ -966,12 +972,75 @@ class AsyncCatalog:
                     except Exception as error:  # noqa: BLE001  # one that fails must not turn into a group of errors
                         failures.append(error)
                         return
-            looks[target.key] = _Look(entry, decision, remote, is_listed)
+            looks[target.key] = _Look(target, entry, decision, remote, is_listed)
 
         await each(list(zip(targets, entries, strict=True)), one, at_once=self._config.max_concurrency)
         if failures:
             raise failures[0]
         return [looks[target.key] for target in targets], listings
+
+    # -- the files of a dataset by their names, for the integrations
+
+    async def _known_files(self, names: Iterable[str], below: str = "") -> dict[str, list[KnownFile] | Exception]:
+        """Tell which files datasets have, in the order of their keys, without a download; or why that can't be told.
+
+        Args:
+            names: the datasets.
+            below: only the file of that name of a glob or prefix dataset, and those below it.
+        """
+        datasets = self._chosen(names)
+        selection = await self._selection()
+        if below:
+            selection = Below(selection, below)
+        requests = await self._requests(next(_operations), _silent)
+        ahead = await self._look_ahead(datasets, selection, requests)
+        found: dict[str, list[KnownFile] | Exception] = {}
+
+        async def one(dataset: Dataset) -> None:
+            try:
+                looked, _ = await self._look(dataset, selection, requests, ahead)
+                known = [(look.target.key.uri, _about(look)) for look in looked]
+            except Exception as error:  # noqa: BLE001  # what is wrong with one dataset is no news of the others
+                found[dataset.name] = error
+                is_outage = isinstance(error, StorageUnreachableError | ThrottledError)
+                if not is_outage or self._config.on_unreachable == "raise":
+                    return
+                keys = [target.key for target in await selection.cached_targets(dataset)]
+                entries = await find_entries(self._cache, keys)
+                known = [(entry.key.uri, entry.metadata) for entry in entries if entry is not None]
+            files = [known_file(self._name_in(dataset, uri), about) for uri, about in known if about is not None]
+            if files:
+                found[dataset.name] = files
+
+        await each(datasets, one, at_once=self._config.max_concurrency)
+        return found
+
+    async def _fetched_files(self, name: str, file: str | None = None) -> dict[str, Path]:
+        """Fetch a dataset, or one file of a glob or prefix dataset, and give the paths by name.
+
+        What was in an archive has names below the archive's; the only file of one has the archive's directory and a
+        name of its own.
+        """
+        dataset = self.get_dataset(name)
+        report, files = await self._fetch_many([dataset], Wish(file=file))
+        for error in report.errors.values():
+            raise error
+        _warn_of_stale(report.results.values())
+        paths: dict[str, Path] = {}
+        for each_file in files[name]:
+            own = self._name_in(dataset, each_file.metadata.source)
+            if each_file.members is not None:
+                inside = {path.relative_to(each_file.path).as_posix(): path for path in each_file.members}
+                paths |= {f"{own}/{inner}".removeprefix("/"): path for inner, path in inside.items()}
+            elif each_file.archive is not None and own:
+                paths[own[: own.rfind("/") + 1] + each_file.path.name] = each_file.path
+            else:
+                paths[own] = each_file.path
+        return paths
+
+    def _name_in(self, dataset: Dataset, uri: str) -> str:
+        source = self._resolver.source(dataset)
+        return uri.removeprefix(parse_pattern(source).base) if dataset.is_multi_file else ""
 
     async def _as_unpacked(self, dataset: Dataset, status: DatasetStatus, entry: CacheEntry | None) -> DatasetStatus:
         """Give the status of an archive the path of what is in it; a path is what `fetch` would return."""
@@ -1022,11 +1091,17 @@ class AsyncCatalog:
 class _Look:
     """How one file stands."""
 
+    target: Target
     entry: CacheEntry | None
     decision: Decision
     remote: FileMetadata | None
     is_listed: bool
     """Whether a listing of many datasets' objects has confirmed it."""
+
+
+def _about(look: _Look) -> FileMetadata | CacheMetadata | None:
+    """Give what the remote has said of a file; where it wasn't asked, what its copy's sidecar says."""
+    return look.remote if look.remote is not None or look.entry is None else look.entry.metadata
 
 
 def _user_cache_dir() -> str:

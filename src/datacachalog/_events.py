@@ -126,11 +126,12 @@ class DatasetFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetFailed:
-    """A dataset failed; `reason` is the text of its error, without secrets."""
+    """A dataset failed; `reason` is the text of its error, without secrets, and `error_type` the name of its class."""
 
     operation: int
     dataset: str
     reason: str
+    error_type: str = "Exception"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

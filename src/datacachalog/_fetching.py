@@ -52,12 +52,13 @@ _CHANGED = "the remote has another version"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a caller asks of a fetch besides the datasets."""
+    """What a caller asks of a fetch besides the datasets; of a glob or prefix, `file` is the name of the only one."""
 
     force: bool = False
     offline: bool | None = None
     on_unreachable: Literal["stale", "raise"] | None = None
     as_of: datetime | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,8 @@ class Fetching:
                     notify(DatasetFinished(operation=operation, dataset=dataset.name))
             except Exception as error:  # noqa: BLE001  # what is fetched of the others needs no second download
                 self.errors[dataset.name] = error
-                notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
+                kind = type(error).__name__
+                notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error), error_type=kind))
 
         await each(datasets, one, at_once=self._at_once)
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from ._archives import FORMATS, SUFFIXES, UnpackOption, format_of
 from ._digests import parse_digest
 from ._errors import ConfigurationError, FetchAllError, MultiFileDatasetError, PushAllError, redact_uri
-from ._sources import is_several
+from ._sources import SourcePath, is_several, source_text
 
 FetchAction = Literal["downloaded", "revalidated", "cached", "stale"]
 """What a fetch did: brought new bytes; asked and was told that the cached copy is fresh; did not have to ask; could not
@@ -46,7 +46,9 @@ class Dataset:
         name: how the code calls it; unique in its catalog.
         source: where it is: `s3://bucket/key`, `https://host/path`, `file:///path`, or a path. `*`, `?` and `[…]`
             match within a path segment and `**` across segments; a source that ends in `/` means all files below it. A
-            wildcard that is meant literally is written in brackets: `[*]`. In an HTTP(S) source `?` begins the query.
+            wildcard that is meant literally is written in brackets: `[*]`. In an HTTP(S) source `?` begins the query. A
+            path of pathlib, universal_pathlib or cloudpathlib is taken by its URI; one with storage options or a client
+            of its own is refused, because a catalog connects by its storage.
         description: one sentence for the people who read the catalog.
         cache_path: where the file is to lie in the cache, relative to the cache directory, instead of the layout's own
             place; a directory for a glob or prefix dataset. Of an archive that is unpacked, where the archive lies.
@@ -80,7 +82,7 @@ class Dataset:
     def __init__(
         self,
         name: str,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | SourcePath,
         *,
         description: str = "",
         cache_path: str | os.PathLike[str] | None = None,
@@ -95,7 +97,7 @@ class Dataset:
             raise ConfigurationError(
                 f"a dataset's name is a printable text without space around it, at least one character: got {name!r}"
             )
-        source = os.fspath(source)
+        source = source_text(source)
         if not isinstance(source, str) or not source.strip():
             raise ConfigurationError(f"dataset {name!r}: the source is empty")
         if isinstance(max_age, timedelta):

@@ -1,22 +1,17 @@
-"""How long does what a catalog opens live? As long as a task of its own, on the loop where it was opened.
-
-The task enters and leaves the storage's context, so both happen in one task, whichever tasks open and close the
-catalog. It ends when the catalog is closed or forgotten, and when its loop ends: `asyncio.run` cancels what still runs,
-so nobody who forgets `aclose()` leaves connections open.
-"""
+"""How long does what a catalog opens live? Until the catalog is closed or forgotten, or the loop ends it is on."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import weakref
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
 
 from ._config import CatalogConfig
-from ._threads import to_its_end
+from ._hosted import Hosted
 from .ports import CacheKey, StoragePort, StorageSession
 
 
@@ -37,7 +32,7 @@ class Open:
     unlistable: set[str]
 
 
-class Opening:
+class Opening(Hosted[Open]):
     """A storage's session that is open, or about to be, on one event loop of one process.
 
     Args:
@@ -47,60 +42,23 @@ class Opening:
     """
 
     def __init__(self, storage: StoragePort, config: CatalogConfig, owner: object) -> None:
-        loop = asyncio.get_running_loop()
+        super().__init__(_open(storage, config), name="datacachalog session")
         self.blocks = 0
         """How many `async with` blocks of the owner are running."""
-        self._process = os.getpid()
-        self._closing = asyncio.Event()
-        self._ready: asyncio.Future[Open] = loop.create_future()
-        self._task = loop.create_task(_live(storage, config, self._ready, self._closing), name="datacachalog session")
-        self._finalizer = weakref.finalize(owner, _close_from_anywhere, loop, self._closing)
+        self._finalizer = weakref.finalize(owner, _close_from_anywhere, asyncio.get_running_loop(), self.closing)
         self._finalizer.atexit = False
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it is open or about to be, in this process."""
-        return self._process == os.getpid() and not self._task.done() and not self._closing.is_set()
-
-    async def opened(self) -> Open:
-        """Wait until it is open.
-
-        Cancelling one who waits leaves the others alone.
-
-        Raises:
-            Exception: what opening it raised.
-        """
-        return await asyncio.shield(self._ready)
-
-    async def _ended(self) -> None:
-        await asyncio.wait([self._task])
 
     async def aclose(self) -> None:
         """Close it, and wait until it is closed; finished even when the caller is cancelled."""
         self._finalizer.detach()
-        if self._process != os.getpid():
-            return
-        self._closing.set()
-        await to_its_end(self._ended())
-        if not self._task.cancelled() and (error := self._task.exception()) is not None:
-            raise error
+        await super().aclose()
 
 
-async def _live(
-    storage: StoragePort, config: CatalogConfig, ready: asyncio.Future[Open], closing: asyncio.Event
-) -> None:
-    try:
-        async with storage.connect(config) as session:
-            locks: weakref.WeakValueDictionary[CacheKey, anyio.Lock] = weakref.WeakValueDictionary()
-            if not ready.done():
-                ready.set_result(Open(session, anyio.CapacityLimiter(config.max_concurrency), locks, set()))
-            await closing.wait()
-    except Exception as error:
-        if ready.done():
-            raise
-        ready.set_exception(error)
-    finally:
-        ready.cancel()
+@asynccontextmanager
+async def _open(storage: StoragePort, config: CatalogConfig) -> AsyncIterator[Open]:
+    async with storage.connect(config) as session:
+        locks: weakref.WeakValueDictionary[CacheKey, anyio.Lock] = weakref.WeakValueDictionary()
+        yield Open(session, anyio.CapacityLimiter(config.max_concurrency), locks, set())
 
 
 def _close_from_anywhere(loop: asyncio.AbstractEventLoop, closing: asyncio.Event) -> None:

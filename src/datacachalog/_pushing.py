@@ -104,7 +104,8 @@ class Pushing:
                 notify(DatasetFinished(operation=operation, dataset=dataset.name))
             except Exception as error:  # noqa: BLE001  # whatever one file fails with must stop no other
                 self.errors[dataset.name] = error
-                notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error)))
+                kind = type(error).__name__
+                notify(DatasetFailed(operation=operation, dataset=dataset.name, reason=str(error), error_type=kind))
 
         await each(files, one, at_once=self._requests.config.max_concurrency)
 

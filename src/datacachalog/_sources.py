@@ -10,15 +10,52 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
+from typing import Any, Protocol
 from urllib.parse import unquote
 
-from ._errors import InvalidSourceError
+from ._errors import ConfigurationError, InvalidSourceError, redact_uri
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 """What a scheme may be (RFC 3986, section 3.1)."""
 
 _HIDDEN = re.compile(r"\?query-[0-9a-f]{32}")
 _WILDCARD = re.compile(r"[*?\[]")
+
+
+class SourcePath(Protocol):
+    """A path that isn't a local one, of universal_pathlib for example: its text is a URI."""
+
+    @property
+    def storage_options(self) -> Mapping[str, Any]:
+        """How that library would connect."""
+        ...
+
+
+def source_text(source: str | os.PathLike[str] | SourcePath) -> str:
+    """Give the text of a source: a text, or a path of pathlib, universal_pathlib or cloudpathlib.
+
+    The latter two are known by what they have, and not imported. What they connect with is not what a catalog connects
+    with, so nothing but the URI can be taken of them.
+
+    Raises:
+        ConfigurationError: a path with storage options or a client of its own, which would be lost.
+    """
+    if isinstance(source, str):
+        return source
+    options: Mapping[str, Any] | None = getattr(source, "storage_options", None)
+    client = getattr(source, "_client", None)
+    has_own_client = client is not None and client is not getattr(type(client), "_default_client", None)
+    if options or has_own_client:
+        own = f"storage options ({', '.join(sorted(options))})" if options else "a client"
+        raise ConfigurationError(
+            f"{redact_uri(str(source))} has {own} of its own, which a catalog can't use: give the URI as text, and say"
+            " how to connect in the catalog's storage, S3Storage(…) for example"
+        )
+    if hasattr(type(source), "cloud_prefix"):  # cloudpathlib's: os.fspath would download the object
+        return str(source)
+    is_local = options is None or isinstance(source, os.PathLike)
+    return os.fspath(source) if is_local else str(source)  # type: ignore[arg-type]  # what is neither is refused
 
 
 def split_uri(uri: str) -> tuple[str, str, str]:

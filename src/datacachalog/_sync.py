@@ -40,7 +40,8 @@ class Catalog:
         storage: where the originals are; None means S3, Google and Azure as their environments say, and files.
         cache: where the copies lie, instead of `cache_dir`.
         progress: `"auto"` shows a live display on a terminal or in Jupyter and log lines elsewhere, on standard error;
-            `"rich"` and `"plain"` choose one; False shows nothing; a callable is told every event.
+            `"rich"` and `"plain"` choose one; False shows nothing; a callable is told every event; a list of
+            these is all of them.
 
     Raises:
         DuplicateDatasetError: two datasets of one name.

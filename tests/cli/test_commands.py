@@ -298,7 +298,7 @@ def test_doctor_looks_at_the_machine(project, catalog) -> None:
     """Without S3, the file system is all there is to look at; it leaves nothing behind."""
     done = catalog("doctor")
     checks = [line.split()[0] for line in done.out.splitlines()[1:] if line]
-    assert (0, ["catalog", "cache", "free", "replacing", "file", "locks"]) == (done.code, checks[:6])
+    assert (0, ["catalog", "cache", "free", "replacing", "file", "locks", "storages"]) == (done.code, checks[:7])
     assert "datacachalog 0." in done.out
     assert ["datacachalog.toml", "remote"] == sorted(path.name for path in project.iterdir())
 
@@ -330,6 +330,24 @@ def test_doctor_tells_of_credentials_that_are_missing(project, catalog, monkeypa
         )
         checks = catalog("doctor", "--json").value("doctor")["checks"]
         assert state == {check["name"]: check["state"] for check in checks}["credentials"]
+
+
+def test_doctor_lists_the_storages_of_installed_packages(project, catalog, tmp_path, monkeypatch) -> None:
+    """Each with its package; one that can't be loaded is a failure if a dataset needs it, one for `s3` is not used."""
+    about = tmp_path / "site" / "brought-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
+    names = ("good = datacachalog.testing:MemoryStorage", "bad = not_there:Storage", "s3 = not_there:Storage")
+    (about / "entry_points.txt").write_text("\n".join(["[datacachalog.storages]", *names]))
+    monkeypatch.syspath_prepend(about.parent)
+    states = {check["name"]: check for check in catalog("doctor", "--json").value("doctor")["checks"]}
+    assert {"name": "good://", "state": "ok", "detail": "datacachalog.testing:MemoryStorage of brought 1.0"} == states[
+        "good://"
+    ]
+    assert ["warning", "warning"] == [states[name]["state"] for name in ("bad://", "s3://")]
+    (project / "datacachalog.toml").write_text("datasets.a.source = 'bad://bucket/a'")
+    done = catalog("doctor")
+    assert (3, True) == (done.code, "not_there:Storage of the package brought 1.0: ModuleNotFoundError" in done.out)
 
 
 def test_doctor_works_without_a_catalog(project, catalog) -> None:

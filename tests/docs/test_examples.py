@@ -33,6 +33,7 @@ from datacachalog import Catalog, CatalogConfig
 from datacachalog._catalog_file import parse_catalog_file
 from datacachalog.cli._app import app, run
 from datacachalog.cli._schema import schema_of
+from datacachalog.integrations.fsspec import CatalogFileSystem
 from datacachalog.storage._http_address import Address, parse_address
 
 ROOT = Path(__file__).parents[2]
@@ -298,9 +299,11 @@ def content(suffix: str) -> bytes:
 
 def close_catalogs(namespace: dict[str, Any]) -> None:
     """End what the examples leave to the end of the interpreter."""
-    for value in namespace.values():
+    opened = [*namespace.values(), *(fs.catalog for fs in CatalogFileSystem._cache.values())]
+    for value in opened:
         if isinstance(value, Catalog):
             value.close()
+    CatalogFileSystem.clear_instance_cache()
     namespace.clear()
 
 

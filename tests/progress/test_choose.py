@@ -27,7 +27,31 @@ def test_a_callable_is_the_observer():
     assert tell is observer_for(tell)
 
 
-@pytest.mark.parametrize("option", ["tqdm", None, 1, ""])
+def test_a_list_is_all_of_them():
+    """Each is told every event, in the order of the list; a display beside a callable too."""
+    one, other = [], []
+    tell = observer_for([one.append, False, other.append])
+    tell("event")
+    assert (["event"], ["event"]) == (one, other)
+    assert callable(observer_for(["auto", one.append]))
+    assert observer_for([False]) is None
+
+
+def test_one_that_fails_harms_no_other(caplog):
+    """It is logged and left out from then on."""
+    calls, events = [], []
+
+    def broken(event):
+        calls.append(event)
+        raise ValueError("broken")
+
+    tell = observer_for([broken, events.append])
+    tell(1)
+    tell(2)
+    assert ([1], [1, 2], 1) == (calls, events, caplog.text.count("ValueError: broken"))
+
+
+@pytest.mark.parametrize("option", ["tqdm", None, 1, "", b"auto", ["tqdm"]])
 def test_anything_else_is_refused_with_the_choices(option):
     """The error names what is possible."""
     with pytest.raises(ConfigurationError, match="'auto', 'rich', 'plain', True, False or a callable"):

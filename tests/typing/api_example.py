@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, assert_type
 
+from cloudpathlib import S3Path
+from upath import UPath
+
 from datacachalog import (
     AsyncCatalog,
     CacheInfo,
@@ -39,6 +42,8 @@ DATASETS = [
     Dataset("customers", "s3://bucket/customers.parquet", max_age=60, tags=["crm"]),
     Dataset("orders", Path("orders") / "*.csv", reader=list),
     Dataset("survey", "s3://bucket/survey.bin", unpack="zip"),
+    Dataset("events", UPath("s3://bucket/events.parquet")),
+    Dataset("prices", S3Path("s3://bucket/prices.json")),
 ]
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from .._errors import ConfigurationError, EmptyGlobMatchError, redact_uri
+from .._errors import ConfigurationError, EmptyGlobMatchError, ObjectNotFoundError, redact_uri
 from .._lockfile import LockedFile
 from .._models import NULL_VERSION, Dataset, FileMetadata
 from .._sources import canonical_source, is_web, web_address
 from ..ports import CacheEntry, CacheInventory, CacheKey, CachePort
-from .pattern import parse_pattern
+from .pattern import Pattern, parse_pattern
 from .requests import Requests
 
 
@@ -79,34 +79,48 @@ def target_of(dataset: Dataset, uri: str, max_age_seconds: float) -> Target:
 
 
 async def list_targets(
-    dataset: Dataset, source: str, max_age_seconds: float, requests: Requests
+    dataset: Dataset, source: str, max_age_seconds: float, requests: Requests, *, below: str
 ) -> tuple[list[Target], int]:
     """List the objects of a glob or prefix dataset, in the order of their keys; and say in how many requests.
+
+    Args:
+        dataset: it.
+        source: the one spelling of its source.
+        max_age_seconds: of the datasets that don't have their own.
+        requests: the way to the remote.
+        below: what the keys begin with from the dataset's directory on; more may be given.
 
     Raises:
         EmptyGlobMatchError: nothing matches.
         StorageError: the listing failed.
     """
     pattern = parse_pattern(source)
-    whole = target_of(dataset, source, max_age_seconds)
+    wanted = pattern.base + below
+    prefix = wanted if wanted.startswith(pattern.prefix) else pattern.prefix
     targets: list[Target] = []
     token: str | None = None
     pages = 0
     while True:
         pages += 1
-        page = await requests.list_page(dataset.name, pattern.prefix, token)
+        page = await requests.list_page(dataset.name, prefix, token)
         for found in page.objects:
             if pattern.matches(found.uri):
-                own_place = dataset.cache_path
-                name = None if own_place is None else found.uri[len(pattern.base) :]
-                key = CacheKey(found.uri, None, own_place, name)
-                targets.append(Target(dataset.name, key, None, whole.max_age_seconds, found.metadata))
+                target = _file_of(dataset, pattern, found.uri, max_age_seconds)
+                targets.append(replace(target, listed=found.metadata))
         token = page.next_token
         if token is None:
             break
     if not targets:
         raise EmptyGlobMatchError(source)
     return targets, pages
+
+
+def _file_of(dataset: Dataset, pattern: Pattern, uri: str, max_age_seconds: float) -> Target:
+    """Give one object of a glob or prefix dataset."""
+    max_age = max_age_seconds if dataset.max_age is None else dataset.max_age
+    own_place = dataset.cache_path
+    name = None if own_place is None else uri[len(pattern.base) :]
+    return Target(dataset.name, CacheKey(uri, None, own_place, name), None, max_age)
 
 
 class Resolver:
@@ -144,11 +158,28 @@ class Resolver:
     async def prepare(self, datasets: Sequence[Dataset], requests: Requests) -> None:
         """Nothing has to be asked of many at once."""
 
-    async def targets(self, dataset: Dataset, requests: Requests) -> tuple[list[Target], int]:
-        """Give the objects of a dataset, and how many requests it took to list them."""
+    async def targets(self, dataset: Dataset, requests: Requests, *, below: str = "") -> tuple[list[Target], int]:
+        """Give the objects of a dataset, and how many requests it took to list them.
+
+        Args:
+            dataset: it.
+            requests: the way to the remote.
+            below: only those whose keys begin with that, from a glob or prefix dataset's directory on, are wanted.
+        """
         if not dataset.is_multi_file:
             return [self.target(dataset)], 0
-        return await list_targets(dataset, self.source(dataset), self._max_age_seconds, requests)
+        return await list_targets(dataset, self.source(dataset), self._max_age_seconds, requests, below=below)
+
+    def file_target(self, dataset: Dataset, name: str) -> Target:
+        """Give the object of a glob or prefix dataset whose key goes on like this from the dataset's directory.
+
+        Raises:
+            ObjectNotFoundError: the dataset doesn't mean it.
+        """
+        pattern = parse_pattern(self.source(dataset))
+        if not pattern.matches(pattern.base + name):
+            raise ObjectNotFoundError(pattern.base + name, f"dataset {dataset.name!r} has no such file")
+        return _file_of(dataset, pattern, pattern.base + name, self._max_age_seconds)
 
     def is_meant(self, dataset: Dataset) -> Callable[[str], bool]:
         """Give what tells whether a URI is one of the dataset's."""

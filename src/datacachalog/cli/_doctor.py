@@ -1,4 +1,4 @@
-"""`catalog doctor`: is everything here as a catalog needs it? The cache's file system, the clock, the credentials."""
+"""`catalog doctor`: is everything here as a catalog needs it? Cache, storages, clock and credentials."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from .._errors import DatacachalogError
+from .._sources import split_uri
 from ._chosen import chosen_datasets, open_catalog, own_arguments, s3_storage
 from ._options import FOUND, Settings, catalog_command
 from ._output import STATE_COLORS, print_json, print_lines, print_table
-from ._probes import Check, probe_clock, probe_credentials, probe_directory
+from ._probes import Check, probe_clock, probe_credentials, probe_directory, probe_storages
 
 _LIBRARIES = (
     "datacachalog", "aiobotocore", "botocore", "aiohttp", "anyio", "awscrt", "rich", "click",
@@ -25,7 +26,7 @@ _LIBRARIES = (
 @catalog_command("doctor")
 @click.pass_obj
 def command(settings: Settings) -> int:
-    """Check this machine: catalog, cache, clock and credentials.
+    """Check this machine: catalog, cache, storages, clock and credentials.
 
     Shows the versions of what is installed too, and where credentials come from, never what they are. Exits with 3 if
     something fails. With --offline, nothing is sent.
@@ -47,6 +48,7 @@ def command(settings: Settings) -> int:
         checks.append(("catalog", "ok", f"{chosen.where}: {len(chosen.datasets):,} datasets"))
         if (directory := getattr(own["cache"], "cache_dir", None)) is not None:
             checks += probe_directory(directory)
+        checks += probe_storages(own["storage"], {split_uri(dataset.source)[0] for dataset in chosen.datasets})
         storage = s3_storage(own["storage"])
         if storage is not None and any(dataset.source.startswith("s3://") for dataset in chosen.datasets):
             checks += _s3(storage, is_offline=settings.offline)

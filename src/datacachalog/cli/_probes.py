@@ -11,9 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .._errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ..ports import StoragePort
 
 Check = tuple[str, str, str]
 """What was looked at, how it is, and what that means."""
@@ -95,6 +101,34 @@ def _locks(place: Path) -> Check:
     if is_kept_out:
         return "locks", "ok", "between processes"
     return "locks", "warning", "keep nobody out: each process downloads for itself"
+
+
+def probe_storages(storage: StoragePort, schemes: Collection[str]) -> list[Check]:
+    """Tell which schemes a catalog's storage serves, and load those that installed packages bring.
+
+    Args:
+        storage: the catalog's.
+        schemes: what the catalog's sources have; another package that can't be loaded harms nobody.
+    """
+    from ..storage import RouterStorage
+    from ..storage._installed import installed_storages
+
+    if not isinstance(storage, RouterStorage):
+        return [("storages", "ok", f"{type(storage).__name__}, whatever the scheme")]
+    served = ", ".join(f"{scheme}://" for scheme in storage.storages)
+    checks: list[Check] = [("storages", "ok", served)]
+    for installed in installed_storages():
+        name, what = f"{installed.scheme}://", f"{installed.entry_point.value} of {installed.distribution}"
+        if installed.scheme in {**RouterStorage().storages, **storage.storages}:
+            checks.append((name, "warning", f"{what} is not used: there is one already"))
+            continue
+        try:
+            installed.load()
+        except ConfigurationError as error:
+            checks.append((name, "failed" if installed.scheme in schemes else "warning", str(error)))
+        else:
+            checks.append((name, "ok", what))
+    return checks
 
 
 def probe_credentials(session: Any, *, is_anonymous: bool) -> Check:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from .._errors import ConfigurationError
-from ..ports import Observer
+from ..ports import Event, Observer
 from ._display import Display, View
 from ._plain import PlainLines
 
-ProgressOption: TypeAlias = Literal["auto", "rich", "plain"] | bool | Observer
+OneOption: TypeAlias = Literal["auto", "rich", "plain"] | bool | Observer
+ProgressOption: TypeAlias = OneOption | Sequence[OneOption]
 """What a catalog's `progress` can be; `observer_for` tells what each means."""
+
+_log = logging.getLogger("datacachalog.progress")
 
 _TERMINALS_WITHOUT_CURSOR = frozenset({"dumb", "unknown"})
 
@@ -24,7 +29,7 @@ def observer_for(progress: ProgressOption) -> Observer | None:
         progress: `"auto"` or True: a live display if standard error is a terminal or the program runs in a Jupyter
             kernel, else plain lines. `"rich"`: the live display wherever Rich says that one is possible, by its
             environment variables `FORCE_COLOR`, `TTY_COMPATIBLE` and `TTY_INTERACTIVE`, else plain lines. `"plain"`:
-            plain lines. False: nothing. A callable: that one.
+            plain lines. False: nothing. A callable: that one. A sequence of these: all of them.
 
     Returns:
         A callable that takes every event, from any thread; None if nobody wants to be told.
@@ -42,9 +47,28 @@ def observer_for(progress: ProgressOption) -> Observer | None:
         return Display(PlainLines)
     if callable(progress):
         return progress
+    if isinstance(progress, Sequence) and not isinstance(progress, str | bytes):
+        observers = [observer for option in progress if (observer := observer_for(option)) is not None]
+        return _Each(observers) if observers else None
     raise ConfigurationError(
-        f"progress is 'auto', 'rich', 'plain', True, False or a callable that takes an event: got {progress!r}"
+        f"progress is 'auto', 'rich', 'plain', True, False or a callable that takes an event, or a list of these: got"
+        f" {progress!r}"
     )
+
+
+class _Each:
+    """Tells several observers; one that fails is left out from then on, and harms no other."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def __call__(self, event: Event) -> None:
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001  # whatever an observer fails with harms no other
+                _log.exception("an observer failed and is not called any more")
+                self._observers = tuple(other for other in self._observers if other is not observer)
 
 
 def _fitting_view() -> View:
