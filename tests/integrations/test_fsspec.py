@@ -27,6 +27,7 @@ from datacachalog import (
     CatalogConfig,
     ConfigurationError,
     Dataset,
+    ObjectNotFoundError,
     StaleDataWarning,
     StorageUnreachableError,
 )
@@ -269,6 +270,17 @@ def test_listing_does_not_fail_for_one_dataset_that_cannot_be_asked(make):
     """Its size is not known."""
     infos = make([Dataset("gone", "mem://bucket/gone")]).ls("", detail=True)
     assert {"core": 0, "gone": None, "many": 0, "one": 14} == {info["name"]: info["size"] for info in infos}
+
+
+def test_nothing_is_left_out_of_what_is_found(make, memory):
+    """A file that can't be asked is there, without a size; a glob that can't be listed is an error."""
+    fs = make([Dataset("gone", "mem://bucket/gone"), Dataset("none", "mem://bucket/none/*")])
+    assert ("gone" in fs.find(""), None) == (True, fs.find("", detail=True)["gone"]["size"])
+    storage = FaultyStorage(memory, faults=[Unreachable(method="LIST", times=None)])
+    with pytest.raises(StorageUnreachableError):
+        make(storage=storage, on_unreachable="raise").find("")
+    with pytest.raises(ObjectNotFoundError):
+        make([Dataset("gone", "mem://bucket/gone.gz", unpack="auto")]).find("")
 
 
 # -- archives

@@ -14,6 +14,7 @@ import os
 import uuid
 import weakref
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -186,13 +187,22 @@ class CatalogFileSystem(AbstractFileSystem, metaclass=_Settling):  # type: ignor
         detail: bool = False,  # noqa: FBT001, FBT002
         **_: Any,
     ) -> Any:
-        """List all files below a path, and the directories with `withdirs`; the datasets' remotes are asked at once."""
+        """List all files below a path, and the directories with `withdirs`; the datasets' remotes are asked at once.
+
+        Of several datasets none is left out: of a file that can't be asked for the size is None.
+
+        Raises:
+            StorageError: a glob or prefix dataset can't be listed.
+        """
         path = self._strip_protocol(path)
-        try:
+        files: dict[str, Info] = {}
+        is_of_datasets = False
+        with suppress(FileNotFoundError):  # that is a path that isn't there
             dataset, below = self._find(path)
-            files = self._files(dataset, below) if dataset else self._all_files(path)
-        except FileNotFoundError:
-            files = {}
+            is_of_datasets = dataset is None
+            files = {} if dataset is None else self._files(dataset, below)
+        if is_of_datasets:  # of several, no error is hidden
+            files = self._all_files(path)
         found = dict(files)
         if withdirs and path not in files:
             found |= {parent: _directory(parent) for name in files for parent in _parents(name, path)}
@@ -301,11 +311,13 @@ class CatalogFileSystem(AbstractFileSystem, metaclass=_Settling):  # type: ignor
         return found | (self._known(plain, must_be=False) if detail and plain else {})
 
     def _all_files(self, path: str) -> dict[str, Info]:
-        """Give the files of all datasets in a directory of them; what can't be asked is left out."""
-        inside = [
-            d for name, d in _named(self.catalog.datasets).items() if f"{name}/".startswith(f"{path}/".lstrip("/"))
-        ]
-        files = self._known([dataset.name for dataset in inside if dataset.unpack is None], must_be=False)
+        """Give the files of all datasets in a directory of them."""
+        prefix = f"{path}/" if path else ""
+        inside = [dataset for name, dataset in _named(self.catalog.datasets).items() if name.startswith(prefix)]
+        single = [dataset.name for dataset in inside if dataset.unpack is None and not dataset.is_multi_file]
+        files: dict[str, Info] = {name: {"name": name, "size": None, "type": "file"} for name in single}
+        files |= self._known(single, must_be=False)
+        files |= self._known([dataset.name for dataset in inside if dataset.unpack is None and dataset.is_multi_file])
         for dataset in inside:
             if dataset.unpack is not None:
                 files |= self._files(dataset, "")
