@@ -449,3 +449,11 @@ def closed(schema):
         return schema
     more = {"additionalProperties": False} if schema.get("type") == "object" and "properties" in schema else {}
     return {**more, **{key: closed(item) for key, item in schema.items()}}
+
+
+@pytest.mark.parametrize("command", ["doctor", "validate"])
+def test_one_dataset_is_no_datasets(project, catalog, command) -> None:
+    """The check of the catalog says how many there are in the words of a person."""
+    (project / "datacachalog.toml").write_text("[datasets.a]\nsource = 'remote/prices.json'")
+    [_, found, *_] = catalog(command).out.splitlines()
+    assert found.endswith("/datacachalog.toml: 1 dataset")

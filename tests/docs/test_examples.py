@@ -276,7 +276,7 @@ def put_sources(text: str, endpoint_url: str) -> None:
         if bucket.endswith("-history"):
             s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
         for sample in sample_keys(key):
-            s3.put_object(Bucket=bucket, Key=sample, Body=content(Path(sample).suffix))
+            s3.put_object(Bucket=bucket, Key=sample, Body=content(Path(sample).suffix), ACL="public-read")
 
 
 def sample_keys(key: str) -> list[str]:

@@ -48,6 +48,11 @@ class Chosen:
         """Where the catalog is written down."""
         return "Python" if self.file is None else str(self.file.file)
 
+    def summary(self) -> str:
+        """Say where it is, and how much is in it."""
+        count = len(self.datasets)
+        return f"{self.where}: {count:,} {'dataset' if count == 1 else 'datasets'}"
+
 
 def chosen_datasets(settings: Settings) -> Chosen:
     """Find the catalog that is meant and its datasets.

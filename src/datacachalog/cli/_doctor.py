@@ -45,7 +45,7 @@ def command(settings: Settings) -> int:
     except DatacachalogError as error:
         checks.append(("catalog", "failed", str(error)))
     else:
-        checks.append(("catalog", "ok", f"{chosen.where}: {len(chosen.datasets):,} datasets"))
+        checks.append(("catalog", "ok", chosen.summary()))
         if (directory := getattr(own["cache"], "cache_dir", None)) is not None:
             checks += probe_directory(directory)
         checks += probe_storages(own["storage"], {split_uri(dataset.source)[0] for dataset in chosen.datasets})

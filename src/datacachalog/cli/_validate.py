@@ -36,7 +36,7 @@ def command(settings: Settings, names: tuple[str, ...]) -> int:
     with open_catalog(settings, chosen, datasets=asking) as catalog:
         datasets = [catalog.get_dataset(name) for name in wanted] if wanted else catalog.datasets
         checks: list[Check] = [
-            ("catalog", "ok", f"{chosen.where}: {len(chosen.datasets):,} datasets"),
+            ("catalog", "ok", chosen.summary()),
             _cache(cache_dir_of(catalog)),
         ]
         if settings.offline:
