@@ -1008,8 +1008,8 @@ class AsyncCatalog:
                 keys = [target.key for target in await selection.cached_targets(dataset)]
                 entries = await find_entries(self._cache, keys)
                 known = [(entry.key.uri, entry.metadata) for entry in entries if entry is not None]
-            base = self._base(dataset)
-            files = [known_file(uri.removeprefix(base), about) for uri, about in known if about is not None]
+            name_of = self._names(dataset)
+            files = [known_file(name_of(uri), about) for uri, about in known if about is not None]
             if files:
                 found[dataset.name] = files
 
@@ -1028,9 +1028,9 @@ class AsyncCatalog:
             raise error
         _warn_of_stale(report.results.values())
         paths: dict[str, Path] = {}
-        base = self._base(dataset)
+        name_of = self._names(dataset)
         for each_file in files[name]:
-            own = each_file.metadata.source.removeprefix(base)
+            own = name_of(each_file.metadata.source)
             if each_file.members is not None:
                 inside = {path.relative_to(each_file.path).as_posix(): path for path in each_file.members}
                 paths |= {f"{own}/{inner}".removeprefix("/"): path for inner, path in inside.items()}
@@ -1040,10 +1040,12 @@ class AsyncCatalog:
                 paths[own] = each_file.path
         return paths
 
-    def _base(self, dataset: Dataset) -> str:
-        """Give what comes before the names of a dataset's files: all of the URI of a single file."""
-        source = self._resolver.source(dataset)
-        return parse_pattern(source).base if dataset.is_multi_file else source
+    def _names(self, dataset: Dataset) -> Callable[[str], str]:
+        """Give what tells a file's name in its dataset by its URI; a single file has none."""
+        if not dataset.is_multi_file:
+            return lambda _: ""
+        base = parse_pattern(self._resolver.source(dataset)).base
+        return lambda uri: uri.removeprefix(base)
 
     async def _as_unpacked(self, dataset: Dataset, status: DatasetStatus, entry: CacheEntry | None) -> DatasetStatus:
         """Give the status of an archive the path of what is in it; a path is what `fetch` would return."""
