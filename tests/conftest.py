@@ -108,7 +108,8 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def _is_kept(thread: threading.Thread) -> bool:
     """Threads that idle until they are needed again, or until their loop's end, of which nobody is told."""
-    return thread.name.startswith(("asyncio_", "AnyIO worker", "pytest_", "Thread-", "datacachalog worker"))
+    kept = ("asyncio_", "AnyIO worker", "pytest_", "Thread-", "Dask-Offload", "datacachalog worker")
+    return thread.name.startswith(kept)
 
 
 def _descriptors() -> dict[int, str]:
@@ -121,7 +122,8 @@ def _descriptors() -> dict[int, str]:
             found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
         except OSError:
             continue
-    return {number: name for number, name in found.items() if not name.startswith(("/dev/", "/proc/"))}
+    kept = ("/dev/", "/proc/", "/var/lib/libuuid/")  # the last one by the C library, once a UUID was made
+    return {number: name for number, name in found.items() if not name.startswith(kept)}
 
 
 def wait_until(

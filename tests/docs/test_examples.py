@@ -127,11 +127,12 @@ def check_toml(example: Example) -> str | None:
 
 def check_shell(example: Example) -> str | None:
     """Compare shell lines with what the project has: they install packages and never end, so they are not run."""
+    kinds = (is_install, is_catalog_command, is_srun, is_nox, is_setting, is_plain)
     wrong = [
         line
         for line in example.parsed.strip().splitlines()
         for command in re.split(r"\s+&&\s+", line.partition("  #")[0].strip())
-        if not any(is_right(command) for is_right in (is_install, is_catalog_command, is_nox, is_setting, is_plain))
+        if not any(is_right(command) for is_right in kinds)
     ]
     return f"these lines are not known to be right: {wrong}" if wrong else None
 
@@ -148,6 +149,11 @@ def is_install(command: str) -> bool:
 def is_catalog_command(command: str) -> bool:
     match = re.fullmatch(r"(?:\S*/)?catalog ([a-z-]+)(?: .*)?", command)
     return match is not None and match[1] in app.list_commands(None)
+
+
+def is_srun(command: str) -> bool:
+    match = re.fullmatch(r"srun(?: --[a-z-]+=\d+)* (?:python \S+\.py|(catalog .*))", command)
+    return match is not None and (match[1] is None or is_catalog_command(match[1]))
 
 
 def is_nox(command: str) -> bool:
