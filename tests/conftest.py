@@ -129,7 +129,8 @@ def _is_kept(thread: threading.Thread) -> bool:
 
     A dummy is a thread of another library's, of DuckDB for one, that has called Python.
     """
-    return thread.name.startswith(("asyncio_", "AnyIO worker", "pytest_", "Thread-", "datacachalog worker", "Dummy-"))
+    kept = ("asyncio_", "AnyIO worker", "pytest_", "Thread-", "Dask-Offload", "datacachalog worker", "Dummy-")
+    return thread.name.startswith(kept)
 
 
 def _descriptors() -> dict[int, str]:
@@ -142,7 +143,8 @@ def _descriptors() -> dict[int, str]:
             found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
         except OSError:
             continue
-    return {number: name for number, name in found.items() if not name.startswith(("/dev/", "/proc/"))}
+    kept = ("/dev/", "/proc/", "/var/lib/libuuid/")  # the last one by the C library, once a UUID was made
+    return {number: name for number, name in found.items() if not name.startswith(kept)}
 
 
 def wait_until(

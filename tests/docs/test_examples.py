@@ -159,11 +159,12 @@ def check_shell(example: Example) -> str | None:
 
 
 def wrong_shell_lines(text: str) -> str | None:
+    kinds = (is_install, is_catalog_command, is_srun, is_nox, is_setting, is_plain)
     wrong = [
         line
         for line in text.strip().splitlines()
         for command in re.split(r"\s+&&\s+", line.partition("  #")[0].strip())
-        if not any(is_right(command) for is_right in (is_install, is_catalog_command, is_nox, is_setting, is_plain))
+        if not any(is_right(command) for is_right in kinds)
     ]
     return f"these lines are not known to be right: {wrong}" if wrong else None
 
@@ -180,6 +181,11 @@ def is_install(command: str) -> bool:
 def is_catalog_command(command: str) -> bool:
     match = re.fullmatch(r"(?:\S*/)?catalog ([a-z-]+)(?: .*)?", command)
     return match is not None and match[1] in app.list_commands(None)
+
+
+def is_srun(command: str) -> bool:
+    match = re.fullmatch(r"srun(?: --[a-z-]+=\d+)* (?:python \S+\.py|(catalog .*))", command)
+    return match is not None and (match[1] is None or is_catalog_command(match[1]))
 
 
 def is_nox(command: str) -> bool:

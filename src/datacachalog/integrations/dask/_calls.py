@@ -116,18 +116,22 @@ async def tell_seat(order: Order, host_of: HostOf, dask_worker: Worker) -> Seat:
     return await seat_of(dask_worker, cache_here(order.catalog, order.cache_dir, dask_worker), host_of)
 
 
-async def begin(order: Order, hosts: dict[str, int], dask_worker: Worker) -> None:
+async def begin(order: Order, host: int | None, dask_worker: Worker) -> None:
     """Begin an operation, which goes on by itself.
 
     Args:
         order: what to do.
-        hosts: worker → number of its host.
+        host: the number of this worker's host; None if that is its place in the order's addresses, which goes to all
+            workers in one message.
         dask_worker: this one; Dask gives it.
     """
     desk = _desks.get(dask_worker)
     if desk is None:
         desk = _desks[dask_worker] = _Desk(dask_worker)
-    await desk.begin(order, hosts[dask_worker.contact_address or dask_worker.address])
+    if host is None:
+        address = dask_worker.contact_address or dask_worker.address
+        host = order.addresses.index(address) if order.addresses else 0
+    await desk.begin(order, host)
 
 
 async def end(token: str, dask_worker: Worker) -> None:

@@ -261,16 +261,15 @@ class _Warming:
 
     # -- having them do it
 
-    async def _begin(self, hosts: Mapping[str, _Host]) -> None:
-        """Have these workers fetch, each for its host."""
+    async def _begin(self, hosts: Mapping[str, _Host], number: int | None = None) -> None:
+        """Have these workers fetch, each for its host; one that takes over is told the host's number."""
         for address, host in hosts.items():
             host.bringing = address
             host.tried.add(address)
             host.lost_at = None
             self._notify(DatasetResolved(operation=self._operation, dataset=host.name, files=host.files))
-        numbers = {address: host.number for address, host in hosts.items()}
         self._begun.update(hosts)
-        for address, answer in (await self._run_on(hosts, begin, self._order, numbers)).items():
+        for address, answer in (await self._run_on(hosts, begin, self._order, number)).items():
             if isinstance(answer, Exception) and not isinstance(answer, OSError):
                 hosts[address].error = answer
 
@@ -280,7 +279,7 @@ class _Warming:
         self._begun.update(hosts)
         for address, host in hosts.items():
             host.checking.add(address)
-        for address, answer in (await self._run_on(hosts, begin, order, dict.fromkeys(hosts, 0))).items():
+        for address, answer in (await self._run_on(hosts, begin, order, None)).items():
             if isinstance(answer, Exception):
                 hosts[address].checking.discard(address)
                 if not isinstance(answer, OSError):
@@ -350,17 +349,14 @@ class _Warming:
                 self._seats[address] = answer
                 if answer in by_seat:
                     by_seat[answer].workers.append(address)
-        taking_over: dict[str, _Host] = {}
         for host in lost:
             free = [address for address in host.workers if address in alive and address not in host.tried]
             if len(host.tried) > _TAKEOVERS:
                 host.error = WorkersLostError(host.name, f"{len(host.tried)} of its workers died while they fetched")
             elif free:
-                taking_over[free[0]] = host
+                await self._begin({free[0]: host}, host.number)
             elif time.monotonic() - (host.lost_at or 0.0) > _RESTART_SECONDS:
                 host.error = WorkersLostError(host.name, "all of its workers died")
-        if taking_over:
-            await self._begin(taking_over)
 
     async def _run_on(self, workers: Iterable[str], function: Any, *arguments: Any) -> dict[str, Any]:
         """Run a function on workers; give what each answered, or the exception."""
