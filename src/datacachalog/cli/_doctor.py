@@ -26,7 +26,7 @@ _LIBRARIES = (
 @catalog_command("doctor")
 @click.pass_obj
 def command(settings: Settings) -> int:
-    """Check this machine: catalog, cache, storages, clock and credentials.
+    """Check this machine: cache, storages, clock, credentials.
 
     Shows the versions of what is installed too, and where credentials come from, never what they are. Exits with 3 if
     something fails. With --offline, nothing is sent.
