@@ -31,8 +31,8 @@ pytestmark = pytest.mark.leaks  # the client of the cluster, which serves all te
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Four workers on three hosts, each with a cache of its own."""
-    with running_cluster(tmp_path_factory.mktemp("cluster"), "a", "a", "b", "c") as cluster:
+    """Five workers on three hosts, each with a cache of its own. Two tests kill one of the first host's."""
+    with running_cluster(tmp_path_factory.mktemp("cluster"), "a", "a", "a", "b", "c") as cluster:
         yield cluster
 
 
@@ -103,8 +103,11 @@ def test_the_store_is_read_once_per_host(cluster, server, caches, directories):
 
 def test_the_store_is_read_once_for_the_cluster_from_host_to_host(cluster, server, caches, directories):
     """With `peer_to_peer` each byte is read from the store once; the rest travels between the hosts."""
-    contents = put(server, {f"f{number}": 2_000_000 + number for number in range(6)})
-    catalog = catalog_of(server, *(f"f{number}" for number in range(6)))
+    names = [f"f{number}" for number in range(30)]
+    contents = put(server, {name: 200_000 * (number % 7) + number for number, name in enumerate(names)})
+    # With so small a budget everybody waits for neighbours with all of it, which must not become a deadlock.
+    config = CatalogConfig(part_bytes=PART_BYTES, max_concurrency=2)
+    catalog = catalog_of(server, *names, config=config)
     report = warm(cluster.client, catalog, cache_dir=caches, peer_to_peer=True)
     assert dict.fromkeys(directories, contents) == all_bytes(directories)
     total = sum(map(len, contents.values()))
@@ -112,7 +115,7 @@ def test_the_store_is_read_once_for_the_cluster_from_host_to_host(cluster, serve
     assert (len(directories) - 1) * total == sum(report.bytes_from_peers.values())
     # What came from a neighbour is a copy of the store's object as any other: it is fresh.
     place = next(iter(directories.values()))
-    with catalog_of(server, *(f"f{number}" for number in range(6)), cache_dir=place) as local:
+    with catalog_of(server, *names, cache_dir=place) as local:
         assert {"revalidated"} == {result.action for result in local.fetch_all().values()}
 
 
@@ -309,6 +312,28 @@ def test_another_worker_goes_on_for_one_that_is_killed(cluster, server, caches, 
     assert contents == bytes_of(place)
     assert 0 < report[host].bytes_downloaded <= 5 * MIB
     assert first != report.workers[host][0]
+
+
+def test_the_others_do_without_a_neighbour_that_is_killed(cluster, server, caches, directories):
+    """Who waits for a worker that is killed, or has half of a file from it, turns to others, and to the store last."""
+    contents = put(server, {f"f{number}": 3 * MIB for number in range(6)})
+    catalog = catalog_of(server, *(f"f{number}" for number in range(6)))
+    where = cluster.client.run(lambda: os.environ["DATACACHALOG_CACHE_DIR"])
+    first = min(address for address, cache_dir in where.items() if cache_dir == str(cluster.cache_dir("a")))
+    server.add_faults(Stall(after_bytes=100_000, nth=6, times=None))
+
+    def kill() -> None:
+        server.wait_for(lambda requests: sum(r.is_stalled for r in requests) >= 5, timeout_seconds=30)
+        cluster.kill(first)
+        server.clear_faults()
+        server.release()
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    report = warm(cluster.client, catalog, cache_dir=caches, peer_to_peer=True)
+    killing.join()
+    assert dict.fromkeys(directories, contents) == all_bytes(directories)
+    assert sum(report.bytes_from_peers.values()) > 0
 
 
 def test_a_new_worker_warms_itself(cluster, server, caches):
