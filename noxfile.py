@@ -59,10 +59,13 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", "-m", "not integration", *session.posargs)
         return
-    session.run("pytest", "-n", "2", "-m", "not integration", "--ignore", "tests/proofs")
-    # Kills, crash points and stress prove the design, which is the same on every Python; they start many processes and
-    # print what they have tried, so they run by themselves.
-    if session.python in (None, *PYTHONS[:1]):
+    is_first = session.python in (None, *PYTHONS[:1])
+    # What the pages and the examples say is the same on every Python.
+    once = () if is_first else ("--ignore", "tests/docs", "--ignore", "tests/test_examples.py")
+    session.run("pytest", "-n", "2", "-m", "not integration", "--ignore", "tests/proofs", *once)
+    # So is the design, which kills, crash points and stress prove; they start many processes and print what they have
+    # tried, so they run by themselves.
+    if is_first:
         session.run("pytest", "-m", "not integration", "tests/proofs")
 
 

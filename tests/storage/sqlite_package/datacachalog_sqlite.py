@@ -1,4 +1,4 @@
-"""How are rows of a table of SQLite read as objects? `sqlite://shop/customers.csv` is the row with that URI."""
+"""How are rows read as objects? `sqlite://shop/customers.csv` is the row with that URI."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SqliteStorage:
 
 
 class SqliteSession:
-    """An open way to the objects. Each call is one query in a worker thread, so the event loop goes on."""
+    """An open way to the objects. Each call is one query in a worker thread."""
 
     def __init__(self, database: str, page_size: int) -> None:
         self._database = database
@@ -61,7 +61,8 @@ class SqliteSession:
     async def head(self, uri: str, *, version_id: str | None = None) -> FileMetadata:
         if version_id is not None:
             raise VersioningNotSupportedError(uri, "the table keeps no versions")
-        found = await self._query(uri, "SELECT etag, modified, length(data) FROM objects WHERE uri = ?", uri)
+        statement = "SELECT etag, modified, length(data) FROM objects WHERE uri = ?"
+        found = await self._query(uri, statement, uri)
         return metadata(uri, found)
 
     @asynccontextmanager
@@ -72,7 +73,8 @@ class SqliteSession:
         length = -1 if request.stop is None else request.stop - request.start
         found = await self._query(
             request.uri,
-            "SELECT etag, modified, length(data), substr(data, 1 + ?, iif(? < 0, length(data), ?))"
+            "SELECT etag, modified, length(data),"
+            " substr(data, 1 + ?, iif(? < 0, length(data), ?))"
             " FROM objects WHERE uri = ?",
             request.start, length, length, request.uri,
         )  # fmt: skip
@@ -103,7 +105,8 @@ class SqliteSession:
         """Ask the database, and raise what a catalog expects of a storage."""
 
         def ask() -> list[Any]:
-            with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as connection:
+            database = f"file:{self._database}?mode=ro"
+            with closing(sqlite3.connect(database, uri=True)) as connection:
                 return connection.execute(sql, values).fetchall()
 
         try:
@@ -118,7 +121,8 @@ def metadata(uri: str, rows: list[Any]) -> FileMetadata:
     if not rows:
         raise ObjectNotFoundError(uri, "no such row")
     etag, modified, size = rows[0][:3]
-    return FileMetadata(etag=etag, last_modified=datetime.fromtimestamp(modified, UTC), size=size)
+    written = datetime.fromtimestamp(modified, UTC)
+    return FileMetadata(etag=etag, last_modified=written, size=size)
 
 
 async def once(data: bytes) -> AsyncIterator[bytes]:
