@@ -65,8 +65,10 @@ def table_libraries(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Let the libraries start the threads that they keep, which are no leaks of the test that is first to need them."""
     import pandas as pd
     import polars as pl
+    import pyarrow as pa
     import pyarrow.csv
 
+    pa.enable_signal_handlers(False)  # noqa: FBT003  # its pipe for Ctrl-C is opened by whatever test first reads with one
     directory = tmp_path_factory.mktemp("tables")
     pd.DataFrame({"x": [1]}).to_csv(directory / "a.csv")
     pyarrow.csv.read_csv(directory / "a.csv")
