@@ -50,6 +50,10 @@ class _Desk:
         if operation is not None:
             await operation.end()
 
+    def _served(self, token: str) -> Operation | None:
+        operation = self._operations.get(token)
+        return None if operation is None or operation.is_forgotten else operation
+
     # -- the handlers
 
     async def say(self, token: str) -> dict[str, Any]:
@@ -57,7 +61,7 @@ class _Desk:
         return {"said": to_serialize(None if operation is None else operation.say())}
 
     async def offer(self, token: str, uri: str, version_id: str | None) -> dict[str, Any]:
-        operation = self._operations.get(token)
+        operation = self._served(token)
         # One that isn't known has yet to begin.
         answer = Pending(0) if operation is None else await operation.offer(uri, version_id)
         return {"answer": to_serialize(answer)}
@@ -65,7 +69,7 @@ class _Desk:
     async def piece(
         self, token: str, uri: str, version_id: str | None, mtime_ns: int, start: int, stop: int
     ) -> dict[str, Any]:
-        operation = self._operations.get(token)
+        operation = self._served(token)
         piece = None if operation is None else await operation.piece(uri, version_id, mtime_ns, start, stop)
         return {"piece": None if piece is None else to_serialize(piece)}
 

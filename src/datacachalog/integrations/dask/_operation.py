@@ -1,7 +1,7 @@
 """What does a worker do in a `warm`? It fetches for its host, says how far it is, and serves what it has to others.
 
 An operation begins when the caller says so and ends when the caller says so: until then it goes on serving, and nothing
-of it is served afterwards. A caller that isn't heard of any more is taken for dead.
+of it is served afterwards. Where the caller died, what was begun is finished, and served no longer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -64,7 +64,7 @@ class Order:
         is_check: only look whether everything is there, and fetch what isn't.
     """
 
-    token: str
+    token: str = field(repr=False)
     catalog: AsyncCatalog
     names: tuple[str, ...]
     cache_dir: CacheDir

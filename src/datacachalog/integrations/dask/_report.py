@@ -35,6 +35,8 @@ class WarmError(_WithReport, DatacachalogError, ExceptionGroup[Exception]):
 class WarmReport(Mapping[str, FetchReport]):
     """What became of all hosts of a `warm`: a mapping from host to its `FetchReport`.
 
+    Its `requests` are those to the store and those to other hosts.
+
     A host is named by its address; with the directory of its cache where an address has several, and by the file
     system's source where several machines share it. One that failed as a whole raises its error when it is asked for.
 

@@ -275,15 +275,18 @@ class _Warming:
 
     async def _begin_checks(self, hosts: Mapping[str, _Host]) -> None:
         """Have these workers look whether they find what was fetched."""
-        order = replace(self._order, is_check=True, addresses=())
         self._begun.update(hosts)
+        alike: dict[tuple[str, ...], list[str]] = {}
         for address, host in hosts.items():
             host.checking.add(address)
-        for address, answer in (await self._run_on(hosts, begin, order, None)).items():
-            if isinstance(answer, Exception):
-                hosts[address].checking.discard(address)
-                if not isinstance(answer, OSError):
-                    hosts[address].error = answer
+            alike.setdefault(tuple(host.report or ()), []).append(address)
+        for names, addresses in alike.items():
+            order = replace(self._order, names=names, is_check=True, addresses=())
+            for address, answer in (await self._run_on(addresses, begin, order, None)).items():
+                if isinstance(answer, Exception):
+                    hosts[address].checking.discard(address)
+                    if not isinstance(answer, OSError):
+                        hosts[address].error = answer
 
     async def _ask(self, hosts: list[_Host], alive: set[str]) -> None:
         """Ask the workers how far they are, and take in what they say."""
@@ -322,9 +325,8 @@ class _Warming:
             case None:
                 return
             case Fetched(report):
-                errors = list(report.errors.values())
-                if errors and host.report is not None and not host.report.errors:
-                    host.error = errors[0]
+                for error in report.errors.values():
+                    host.error = error
             case Exception() as error:
                 host.error = error
         host.checking.discard(address)
