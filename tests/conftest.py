@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +18,10 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
 from datacachalog.testing import FaultServer
+
+# What a shell starts in the background ignores Ctrl-C, and so do its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("no deadline", deadline=None)
