@@ -66,9 +66,8 @@ class LockFile:
     def _forget(self, offset: int) -> None:
         with self._mutex:
             self._held.discard(offset)
-            if not self._held and self._handle is not None:
-                os.close(self._handle)
-                self._handle = None
+            if not self._held:
+                self._close()
 
     def _open(self) -> int:
         """Give the descriptor, of a new file if the cache directory was removed meanwhile."""
@@ -82,9 +81,15 @@ class LockFile:
                     return self._handle
             except FileNotFoundError:
                 pass
-            os.close(self._handle)  # of a file that nobody else can reach any more
+            self._close()  # of a file that nobody else can reach any more
         self._handle, self._seen_at = _disk.open_in_place(self._path, os.O_RDWR | os.O_CREAT), now
         return self._handle
+
+    def _close(self) -> None:
+        # Forgotten before it is closed: a child that is forked in between would close whatever has that number by then.
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
 
 
 _lock_files: dict[str, LockFile] = {}
