@@ -66,7 +66,7 @@ def tests(session: nox.Session) -> None:
     # So is the design, which kills, crash points and stress prove; they start many processes and print what they have
     # tried, so they run by themselves.
     if is_first:
-        session.run("pytest", "-m", "not integration", "tests/proofs")
+        session.run("pytest", "-n", "2", "-m", "not integration", "tests/proofs")
 
 
 @nox.session

@@ -19,24 +19,18 @@ from ..conftest import CREDENTIALS
 
 SCRIPT = Path(__file__).with_name("_child.py")
 
-_FIGURES = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture
-def tell(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Say a figure at the end of the run, and in the report of this test."""
-    figures = request.config.stash.setdefault(_FIGURES, [])
-
-    def say(text: str) -> None:
-        figures.append(text)
-        record_property("figure", text)
-
-    return say
+    return lambda text: record_property("figure", text)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the figures."""
-    figures = terminalreporter.config.stash.get(_FIGURES, [])
+    """Print the figures, whichever process found them."""
+    reports = [report for result in ("passed", "failed") for report in terminalreporter.stats.get(result, [])]
+    found = [pair for report in reports if report.when == "call" for pair in report.user_properties]
+    figures = [value for name, value in found if name == "figure"]
     if figures:
         terminalreporter.section("what was proved")
         for figure in figures:
