@@ -243,6 +243,7 @@ async def test_generation_is_demanded_and_what_is_stored_is_asked_for(google, st
     assert ("10", "11") == (first.query["ifGenerationMatch"], second.query["ifGenerationNotMatch"])
 
 
+@pytest.mark.leaks  # obstore ends its connections in threads of its own, some time after nobody needs them any more
 @pytest.mark.usefixtures("obstore_is_up")
 async def test_g1_long_part_of_another_generation_is_a_changed_version(google, storage):
     """obstore demands the generation, and what it brings is compared with the demand."""
@@ -260,6 +261,7 @@ async def test_g1_long_part_of_another_generation_is_a_changed_version(google, s
     assert {("/bucket/dir/x.csv", "11"), ("/bucket/dir/x.csv", "12")} == paths
 
 
+@pytest.mark.leaks  # obstore ends its connections in threads of its own, some time after nobody needs them any more
 @pytest.mark.usefixtures("obstore_is_up")
 async def test_what_obstore_fails_with_is_asked_again_by_rest(google, storage):
     """Whose answer says what it means; from then on, nothing is asked by obstore."""

@@ -1031,18 +1031,24 @@ async def test_store_that_refuses_to_be_asked_for_checksums_is_asked_without(way
     async with web_server(answer) as web:
         storage = S3Storage(endpoint_url=web.url, addressing_style="path")
         if way == "lane":
-            datasets = [Dataset(name, f"s3://bucket/{name}") for name in "ab"]
+            datasets = [Dataset(name, f"s3://bucket/{name}") for name in "abc"]
             async with AsyncCatalog(datasets, cache_dir=tmp_path / "cache", storage=storage, progress=False) as catalog:
-                report = await catalog.fetch_all()
+                report = await catalog.fetch_all(["a", "b"])
+                asked_before = web.headers("x-amz-checksum-mode").count("ENABLED")
+                later = await catalog.fetch("c")
             contents = [result.path.read_bytes() for result in report.values()]
+            assert b"content" == later.read_bytes()
+            # Two files at once, each by three ways at the most; and never again.
+            assert asked_before <= 6
+            assert asked_before == web.headers("x-amz-checksum-mode").count("ENABLED")
         else:
             async with storage.connect(CatalogConfig()) as session:
                 read = session.read(ReadRequest(uri="s3://bucket/a"))
                 async with read as outcome:
                     contents = [b"".join([chunk async for chunk in outcome.chunks])]
                 contents.append(b"content" if (await session.head("s3://bucket/a")).size == 7 else b"")
+            assert 1 <= web.headers("x-amz-checksum-mode").count("ENABLED") <= 4
     assert [b"content"] * 2 == contents
-    assert 1 <= web.headers("x-amz-checksum-mode").count("ENABLED") <= 4
 
 
 async def test_refusal_that_is_not_about_checksums_stays_one_and_they_are_asked_for_again(server, s3):
