@@ -28,7 +28,10 @@ from ._clouds import Place, new_bucket, new_container
 from ._midway import ReplacedMidway
 from ._proxy import proxy_to
 
-pytestmark = pytest.mark.usefixtures("obstore_is_up")
+pytestmark = [
+    pytest.mark.usefixtures("obstore_is_up"),
+    pytest.mark.leaks,  # obstore ends its connections in threads of its own, some time after nobody needs them any more
+]
 
 CONFIG = CatalogConfig(part_bytes=2 * MIB)
 """Parts of a size that obstore receives."""
