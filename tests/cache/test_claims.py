@@ -10,6 +10,7 @@ import pytest
 from datacachalog.cache._claims import key_hash, lock_file
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # the child only looks at a descriptor
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 def test_g11_child_forked_while_the_lock_file_is_closed_closes_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
