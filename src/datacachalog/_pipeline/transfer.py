@@ -200,15 +200,13 @@ async def transfer(
 class _Part:
     """A range of the object and how far it is: bytes `start` to `position` are written, `crc` is theirs.
 
-    Of the thread that takes its bytes: what processor time it had spent when it was last looked at, None before that,
-    what it has spent on this part, and how much of that is counted.
+    `cpu_seconds` is the processor time that a thread has spent on taking them, `counted_cpu_seconds` what is counted.
     """
 
     start: int
     stop: int
     position: int
     crc: int = 0
-    thread_seconds: float | None = None
     cpu_seconds: float = 0.0
     counted_cpu_seconds: float = 0.0
 
@@ -512,17 +510,18 @@ class _Download:
         if response.pump is None:
             await self._write_chunks(part, response, writer)
         else:
+            spent_before: float | None = None  # by the thread that writes, which isn't known yet
 
             def write(piece: memoryview) -> None:
+                nonlocal spent_before
                 if writer.segment.stop + len(piece) > response.stop:
                     raise VersionChangedError(_TOO_MANY_BYTES)
                 writer.write_here(piece)
-                spent, seen_at = time.thread_time(), part.thread_seconds
-                part.thread_seconds = spent
-                if seen_at is not None:
-                    part.cpu_seconds += spent - seen_at
+                now = time.thread_time()
+                if spent_before is not None:
+                    part.cpu_seconds += now - spent_before
+                spent_before = now
 
-            part.thread_seconds = None
             self._writers[part.start] = (part, writer)
             try:
                 await response.pump(write)

@@ -21,6 +21,7 @@ from .._config import CatalogConfig
 from .._digests import parse_digest
 from .._errors import ConfigurationError, CredentialsError, InvalidSourceError, VersionNotFoundError
 from .._models import FileMetadata
+from .._sources import split_uri
 from .._threads import forks_held_back
 from ..ports import ListPage, ReadRequest, VersionPage
 from ._gcs_listing import is_under_construction, parse_objects, parse_versions, resource_metadata
@@ -261,9 +262,8 @@ def split_gs_uri(uri: str) -> tuple[str, str]:
     Raises:
         InvalidSourceError: another scheme, or no bucket.
     """
-    scheme, separator, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme.lower() != "gs" or not separator or not bucket:
+    scheme, bucket, key = split_uri(uri)
+    if scheme != "gs" or not bucket:
         raise InvalidSourceError(uri, "a source of Google Cloud Storage is gs://bucket/key")
     return bucket, key
 

@@ -23,6 +23,7 @@ from .._config import CatalogConfig
 from .._digests import PartsChecksum, parse_digest
 from .._errors import ConfigurationError, InvalidSourceError, VersioningNotSupportedError
 from .._models import NULL_VERSION, FileMetadata, normalize_etag
+from .._sources import split_uri
 from .._threads import forks_held_back, in_daemon_thread
 from ..ports import (
     ListPage,
@@ -596,9 +597,8 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     Raises:
         InvalidSourceError: another scheme, or no bucket.
     """
-    scheme, separator, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme.lower() != "s3" or not separator or not bucket:
+    scheme, bucket, key = split_uri(uri)
+    if scheme != "s3" or not bucket:
         raise InvalidSourceError(uri, "an S3 source is s3://bucket/key")
     return bucket, key
 
