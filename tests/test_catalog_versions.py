@@ -26,6 +26,7 @@ from datacachalog import (
     ObjectNotFoundError,
     RouterStorage,
     S3Storage,
+    StaleDataWarning,
     StorageUnreachableError,
     ThrottledError,
     VersioningNotSupportedError,
@@ -218,6 +219,37 @@ async def test_version_that_is_the_cached_newest_is_copied(
     assert not set(paths.values()) & set(newest.values())
     assert 4 == len(cached_files(tmp_path / "cache"))
     assert [] == await catalog.verify()
+
+
+async def test_g1_what_is_served_of_a_version_while_nobody_answers_is_never_replaced(
+    server: FaultServer, three: list[str], make_catalog: MakeCatalog
+) -> None:
+    """A version that was to be asked for again comes from the newest's copy, not as it: that one will be replaced."""
+    catalog = make_catalog("k")
+    newest = await catalog.fetch("k")
+    server.add_faults(Status(503, method=None, times=None))
+    with pytest.warns(StaleDataWarning):
+        path = await catalog.fetch("k", version_id=three[2], force=True)
+    assert (b"3", True) == (path.read_bytes(), path != newest)
+    newest.write_bytes(b"X")
+    with pytest.raises(ThrottledError):
+        await catalog.fetch("k", version_id=three[1], force=True)
+    path.unlink()
+    with pytest.raises(ThrottledError):  # what lies in the newest's place is not that version any more
+        await catalog.fetch("k", version_id=three[2], force=True)
+
+
+async def test_g1_version_null_is_not_the_newest_that_will_be_another(
+    server: FaultServer, make_catalog: MakeCatalog
+) -> None:
+    """What was written before the bucket kept versions has a path of its own, whatever is written later."""
+    server.put("plain", "k", b"old")
+    server.create_bucket("plain", is_versioned=True)
+    catalog = make_catalog(Dataset("k", "s3://plain/k"))
+    newest, path = await catalog.fetch("k"), await catalog.fetch("k", version_id="null")
+    server.put("plain", "k", b"new")
+    assert (b"new", b"old") == ((await catalog.fetch("k")).read_bytes(), path.read_bytes())
+    assert (newest, b"old") == (await catalog.fetch("k"), (await catalog.fetch("k", version_id="null")).read_bytes())
 
 
 async def test_g6_a_spoilt_newest_copy_is_not_taken_for_a_version(

@@ -345,14 +345,13 @@ class Fetching:
             case _:
                 assert_never(outcome)
 
-    async def _adopt(self, target: Target, newest: CacheEntry, reason: str) -> FileResult | None:
+    async def _adopt(self, target: Target, newest: CacheEntry) -> CacheEntry | None:
         """Copy what is cached in the newest's place; None if that isn't right any more."""
         try:
             async with copied(target, newest, self._cache) as staged:
-                entry = await self._publish(await verify(staged, target))
+                return await self._publish(await verify(staged, target))
         except IntegrityError:
             return None
-        return file_result(entry, "cached", 0, reason)
 
     async def _carry_out(self, decision: Decision, target: Target, flight: Flight, begun: Begun) -> FileResult | None:
         """Do what was decided; None if another process is doing it, and the decision is to be made again."""
@@ -361,8 +360,10 @@ class Fetching:
             case UseCached():
                 return cached_result(decision)
             case Adopt(entry, reason):
-                adopted = await self._adopt(target, entry, reason)
-                return adopted or await self._carry_out(self._decide(target, None), target, flight, begun)
+                adopted = await self._adopt(target, entry)
+                if adopted is not None:
+                    return file_result(adopted, "cached", 0, reason)
+                return await self._carry_out(self._decide(target, None), target, flight, begun)
             case Unavailable(reason):
                 raise StorageUnreachableError(target.key.uri, reason, hint="fetch it once while online")
             case Revalidate(servable, reason):
@@ -390,9 +391,12 @@ class Fetching:
                 target.dataset, f"{error.uri} has the digest {error.got}, and {error.expected} in the data lock file"
             ) from error
         except (StorageUnreachableError, ThrottledError) as error:
-            if servable is None or self._is_strict:
+            stale = None if self._is_strict else servable
+            if stale is not None and stale.key.version_id != target.key.version_id:
+                stale = await self._adopt(target, stale)
+            if stale is None:
                 raise
-            return stale_result(servable, error)
+            return stale_result(stale, error)
 
     async def _transfer(
         self,

@@ -71,6 +71,8 @@ def answer_of(store: ObjectStore, request: Request, *, has_checksums_on_ranges: 
 def _get_object(store: ObjectStore, request: Request, *, has_checksums_on_ranges: bool) -> Answer:
     version = store.find(request.bucket, request.key, request.query.get("versionId"))
     headers = _version_headers(version)
+    if store.is_versioned(request.bucket):  # the "null" of one that was written before, too
+        headers["x-amz-version-id"] = version.version_id
     _check_read_conditions(request, version, headers)
     size = len(version.data)
     wanted = _part_of(request, version) or _range_of(request, size)
