@@ -72,6 +72,15 @@ def shows(tab: Tab, names: list[str]) -> None:
     wait_until(lambda: names == tab.evaluate(ROW), otherwise=lambda: f"{names} != {tab.evaluate(ROW)}")
 
 
+def roles(tab: Tab) -> dict[str, list[str]]:
+    """Give the names of all that a screen reader is told of, by their roles."""
+    named: dict[str, list[str]] = {}
+    for node in tab.command("Accessibility.getFullAXTree")["nodes"]:
+        if not node["ignored"]:
+            named.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", ""))
+    return named
+
+
 # -- looking
 
 
@@ -179,14 +188,11 @@ def test_nothing_moves_for_who_prefers_that(chromium: Chromium, tmp_path: Path) 
 def test_screen_readers_are_told_what_is_what(chromium: Chromium, tmp_path: Path, width: int) -> None:
     """It stays a table whatever it looks like; the search and each button have a name of their own."""
     with shown(chromium, tmp_path, width=width) as tab:
-        nodes = tab.command("Accessibility.getFullAXTree")["nodes"]
-        named: dict[str, list[str]] = {}
-        for node in nodes:
-            if not node["ignored"]:
-                named.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", ""))
+        # The browser adds to that tree some time after it has drawn what is in it.
+        wait_until(lambda: NAMES == roles(tab).get("rowheader"), otherwise=lambda: str(roles(tab)))
+        named = roles(tab)
         assert ["Datasets"] == named["table"]
         assert ["Dataset", "About", "Size", "Age", "State"] == named["columnheader"]
-        assert NAMES == named["rowheader"]
         assert len(SHOP) + 1 == len(named["row"])
         assert ["Search the datasets"] == named["searchbox"]
         assert {f'Copy catalog.fetch("{name}")' for name in NAMES if name != "core/orders"} <= set(named["button"])
