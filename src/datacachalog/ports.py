@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 from ._archives import UnpackFormat
 from ._config import CatalogConfig
@@ -162,28 +162,52 @@ class ThreadedAnswer:
     """An answer that a worker thread got.
 
     Args:
-        outcome: what it says. The bytes of a `ReadResponse` can still be had from the event loop, instead of `take`.
-        take: gives the bytes, piece by piece, to a function that it calls in this thread. A piece is valid during that
-            call only. Raises what `ReadResponse.chunks` raises.
+        outcome: what it says; None if it has to be asked for from the event loop.
+        content: all the bytes of a `ReadResponse` that has no more of them than was wanted in memory. Else they can be
+            had from the event loop.
         close: gives the connection back, or up if bytes are still to come. To be called once, in any thread.
-        wait_seconds: how long nothing happened but waiting for the remote.
     """
 
-    outcome: ReadOutcome
-    take: Callable[[Callable[[memoryview], None]], None]
+    outcome: ReadOutcome | None
+    content: tuple[bytes, ...] | None
     close: Callable[[], None]
-    wait_seconds: float = 0.0
+
+
+class ThreadedRead(Protocol):
+    """One read on its way, which never waits; it is used by one thread.
+
+    `waits_for` says what its socket has to be ready for (`selectors.EVENT_READ` or `EVENT_WRITE`) before `advance` is
+    worth a call; `due`, in seconds of `time.monotonic()`, until when.
+    """
+
+    @property
+    def waits_for(self) -> int: ...  # noqa: D102  # said above
+
+    @property
+    def due(self) -> float: ...  # noqa: D102  # said above
+
+    def fileno(self) -> int:
+        """Give the descriptor of the socket that it waits for; it may be another one after each `advance`."""
+        ...
+
+    def advance(self) -> ThreadedAnswer | None:
+        """Go on as far as it goes; None: it waits for something. Raises what `StorageSession.read` raises."""
+        ...
+
+    def give_up(self) -> NoReturn:
+        """End it, because it is overdue: raises `StorageUnreachableError`."""
+        ...
+
+    def close(self) -> None:
+        """End it, wherever it is."""
+        ...
 
 
 class ThreadedReads(Protocol):
     """Reads objects in worker threads, without the event loop; several at once."""
 
-    def ask(self, request: ReadRequest) -> ThreadedAnswer | None:
-        """Send one read, and block until its answer has begun; None if it has to be asked from the event loop."""
-        ...
-
-    def interrupt(self) -> None:
-        """End, from another thread, all that is being asked or taken."""
+    def begin(self, request: ReadRequest, most_bytes: int) -> ThreadedRead:
+        """Begin a read in this thread; an answer of more than `most_bytes` is given before its bytes are here."""
         ...
 
 

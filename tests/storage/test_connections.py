@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.to_thread
 import pytest
 
-from datacachalog.storage._bulk import BulkConnections
+from datacachalog.storage._bulk import BulkAnswer, BulkConnections
 from datacachalog.storage._connections import Connections
 from datacachalog.storage._http1 import HttpError, Origin
+from datacachalog.storage._multiplexed import way_to
 
 REQUEST = b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -51,6 +54,7 @@ class Long:
     """Answers that come in worker threads, asked for from the event loop."""
 
     def __init__(self, tls, read_timeout_seconds: float) -> None:
+        self.tls = tls
         self.connections = BulkConnections(
             connect_timeout_seconds=5, read_timeout_seconds=read_timeout_seconds, at_once=4, tls=tls
         )
@@ -63,25 +67,40 @@ class Long:
             answer.close()
 
 
-class Threaded(Long):
-    """Answers that a worker thread asks for and takes by itself."""
+class Multiplexed(Long):
+    """Answers that a worker thread asks for and takes whenever something has come."""
+
+    most_bytes = 10**9
 
     async def get(self, origin: Origin) -> bytes:
-        way = await self.connections.way_to(origin)
+        context = await self.tls() if origin.is_tls else None
+        way = await way_to(self.connections, origin, context)
 
-        def in_thread() -> bytes:
-            answer = way.ask(REQUEST)
-            body = bytearray()
-            try:
-                answer.take(body.extend)
-            finally:
-                answer.close()
-            return bytes(body)
+        def in_thread() -> BulkAnswer:
+            exchange = way.begin(REQUEST, self.most_bytes)
+            while (answer := exchange.advance()) is None:
+                with selectors.DefaultSelector() as selector:
+                    selector.register(exchange.fileno(), exchange.waits_for)
+                    if not selector.select(exchange.due - time.monotonic()):
+                        exchange.give_up()
+            return answer
 
-        return await anyio.to_thread.run_sync(in_thread)
+        answer = await anyio.to_thread.run_sync(in_thread)
+        if answer.content is not None:
+            return b"".join(answer.content)
+        try:
+            return await answer.read_all(10**9)
+        finally:
+            answer.close()
 
 
-@pytest.fixture(params=[Short, Long, Threaded])
+class HandedOver(Multiplexed):
+    """Answers whose beginning such a thread has taken, and which turned out to be too long for it."""
+
+    most_bytes = 4
+
+
+@pytest.fixture(params=[Short, Long, Multiplexed, HandedOver])
 def make(request):
     """One of the ways to get an answer; its connections are closed at the end."""
     made = []
@@ -227,31 +246,6 @@ async def test_g10_cancellation_closes_the_connection_at_once(kind, sent, servin
             with pytest.raises(asyncio.CancelledError):
                 await task
             await ended.wait()
-
-
-async def test_g10_an_interrupted_way_ends_every_thread_that_takes_it(serving):
-    """Those that wait now, and those that would ask next."""
-    waiting = asyncio.Event()
-
-    async def script(reader, writer, _):
-        await reader.readuntil(b"\r\n\r\n")
-        waiting.set()
-        await reader.read()
-
-    async def no_tls() -> ssl.SSLContext:
-        raise AssertionError
-
-    async with serving(script) as origin:
-        connections = Long(no_tls, 30).connections
-        way = await connections.way_to(origin)
-        with anyio.fail_after(5):
-            first = asyncio.create_task(asyncio.to_thread(way.ask, REQUEST))
-            await waiting.wait()
-            way.interrupt()
-            for task in (first, asyncio.create_task(asyncio.to_thread(way.ask, REQUEST))):
-                with pytest.raises(ConnectionError):
-                    await task
-        connections.close()
 
 
 @pytest.mark.parametrize("is_trusted", [True, False])

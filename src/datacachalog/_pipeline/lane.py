@@ -1,21 +1,26 @@
-"""How do many small objects get here? In worker threads, each in one go: asked for, received, verified, published.
+"""How do many small objects get here? In a worker thread that does all of it: asks, receives, verifies, publishes.
 
 Between an event loop and its worker threads a small object changes hands half a dozen times, and each change costs more
-than the object. So a thread does all of it. The interpreter runs one thread at a time, so more of them are of use only
-while the others wait for the remote: there are as many as that takes. On a busy machine one waits for the
-processor, too, which looks the same; so more workers than before are kept only if more gets done.
+than the object. So one thread does everything, for many objects at once: it never waits for one answer, but for any of
+them, and begins another file whenever nothing else is to be done. The interpreter runs one thread at a time, so a
+second thread would cost and bring nothing; unless the file system is slow, a network's say, and could do several things
+at once.
 
 What turns out to be more than a small object is handed back: a large one with its answer, whose bytes are still to
-come; one that another process is fetching, and one that has to be asked for from the event loop, as they were. A worker
-keeps its place in the budget of requests until a handed-back answer has been dealt with.
+come; one that another process is fetching, and one that has to be asked for from the event loop, as they were. The
+answer keeps its place in the budget of requests until it has been dealt with.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
+import selectors
+import socket
+import threading
 import time
 from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -36,6 +41,7 @@ from ..ports import (
     StorageSession,
     ThreadedAnswer,
     ThreadedCache,
+    ThreadedRead,
     ThreadedReads,
     ThreadedSession,
 )
@@ -44,12 +50,14 @@ from .resolve import Target
 from .transfer import SMALL_BYTES, Staged, crc_to_compute
 from .verify import verify_here
 
-_FIRST_WORKERS = 4
-_MOST_GROWTH = 8  # times as many workers in one step, at the most
+_FIRST_REQUESTS = 4  # in flight, before it shows that more are of use
+_RECOVERY = 16  # files that have come are one request more in flight, after the remote has throttled
 _TURN_SECONDS = 0.05  # then others that want the budget have their turn
-_TRIAL_SECONDS = 0.1  # then it shows whether more workers get more done
-_LEAST_GROWTH = 1.15  # that is: so many times as much
-_PATIENCE_SECONDS = 0.002  # waits that are shorter than this in sum are no reason for more workers
+_SETTLE_SECONDS = 0.01  # so long those who wait for a file may not hear of it, while there are others to do
+_LOOK_SECONDS = 0.25  # between looks at what is overdue
+_PATIENCE_SECONDS = 0.001  # with nothing to do for longer, there could be more requests in flight
+_SLOW_SECONDS = 0.005  # to publish a file takes a local disk a tenth of that
+_MOST_WORKERS = 16
 _READS_SECONDS = 60.0  # so long credentials are used that were good when they were taken
 
 
@@ -82,7 +90,7 @@ Outcome = Published | NotModified | HandedBack
 class _Errand:
     """One file on its way through the lane."""
 
-    __slots__ = ("entry", "error", "future", "known_etag", "must_claim", "outcome", "reads", "request", "target")
+    __slots__ = ("claim", "entry", "error", "future", "must_claim", "outcome", "read", "reads", "request", "target")
 
     def __init__(
         self,
@@ -100,22 +108,14 @@ class _Errand:
         self.reads = reads
         self.future = future
         self.must_claim = must_claim
+        self.claim: Claim | None = None
+        self.read: ThreadedRead | None = None
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
 
 
-@dataclass(slots=True)
-class _Trial:
-    """More workers than before, to see whether they get more done: files a second."""
-
-    workers_before: int
-    rate_before: float
-    finished: int
-    ends_at: float
-
-
 class Lane:
-    """The worker threads of one operation.
+    """The files of one operation that worker threads bring.
 
     Args:
         session: where the objects are.
@@ -124,25 +124,21 @@ class Lane:
     """
 
     def __init__(self, session: ThreadedSession, cache: ThreadedCache, requests: Requests) -> None:
+        self.cache = cache
+        self.requests = requests
+        self.waiting: deque[_Errand] = deque()
+        self.is_interrupted = False
         self._session = session
-        self._cache = cache
-        self._requests = requests
-        self._waiting: deque[_Errand] = deque()
-        self._done: deque[_Errand] = deque()
         self._errands: set[_Errand] = set()
-        self._is_delivering = False
         self._reads: dict[str, tuple[float, ThreadedReads | None]] = {}
         self._lock = anyio.Lock()
-        self._threads = anyio.CapacityLimiter(requests.config.max_concurrency)
-        self._wanted = min(_FIRST_WORKERS, requests.config.max_concurrency)
-        self._working = 0
-        self._finished = 0
-        self._trial: _Trial | None = None
-        self._is_interrupted = False
+        self._workers: set[_Worker] = set()
+        self._threads = anyio.CapacityLimiter(_MOST_WORKERS)
+        self._most = requests.config.max_concurrency
         self._tasks = anyio.create_task_group()
 
     async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         await self._tasks.__aenter__()
         return self
 
@@ -155,18 +151,17 @@ class Lane:
         try:
             return await self._tasks.__aexit__(kind, error, traceback)
         finally:
-            if self._errands:
-                await to_its_end(anyio.to_thread.run_sync(self._clear))
-
-    def _clear(self) -> None:
-        """Give back what was got for those who were cancelled before they learnt of it. In a thread."""
-        for errand in self._errands:
-            outcome, errand.outcome = errand.outcome, None
-            if isinstance(outcome, HandedBack):
+            # Give back what was got for those who were cancelled before they learnt of it.
+            unknown = [errand.outcome for errand in self._errands if isinstance(errand.outcome, HandedBack)]
+            for outcome in unknown:
                 if outcome.answer is not None:
                     outcome.answer.close()
-                if outcome.claim is not None:
-                    self._cache.release_here(outcome.claim)
+            if claims := [outcome.claim for outcome in unknown if outcome.claim is not None]:
+                await to_its_end(anyio.to_thread.run_sync(self._release, claims))
+
+    def _release(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            self.cache.release_here(claim)
 
     async def fetch(
         self, target: Target, entry: CacheEntry | None, known_etag: str | None, *, must_claim: bool
@@ -188,13 +183,13 @@ class Lane:
         key = target.key
         request = ReadRequest(
             uri=key.uri,
-            stop=self._requests.config.part_bytes,
+            stop=self.requests.config.part_bytes,
             if_none_match=known_etag,
             version_id=key.version_id,
         )
-        errand = _Errand(target, entry, request, reads, self._loop.create_future(), must_claim=must_claim)
+        errand = _Errand(target, entry, request, reads, self.loop.create_future(), must_claim=must_claim)
         self._errands.add(errand)
-        self._waiting.append(errand)
+        self.waiting.append(errand)
         self._employ()
         await errand.future
         self._errands.discard(errand)
@@ -205,7 +200,7 @@ class Lane:
 
     async def _reads_of(self, uri: str) -> ThreadedReads | None:
         place = uri[: uri.find("/", uri.find("://") + 3) + 1]
-        now = self._loop.time()
+        now = self.loop.time()
         known = self._reads.get(place)
         if known is not None and (known[1] is None or now - known[0] < _READS_SECONDS):
             return known[1]
@@ -222,163 +217,320 @@ class Lane:
                 self._reads[place] = now, reads
             return reads
 
+    def forget_ways(self) -> None:
+        """Ask anew for the ways to the remote, or the credentials: they are not what they were. In any thread."""
+        self._reads = {}
+
     # -- workers
 
     def _employ(self) -> None:
-        """Start workers for what waits, as many as are wanted."""
-        for _ in range(min(self._wanted - self._working, len(self._waiting))):
-            self._working += 1
-            self._tasks.start_soon(self._worker)
+        """Have somebody do what waits."""
+        if not self._workers:
+            self.employ_another()
+        for worker in self._workers:
+            worker.wake()
 
-    async def _worker(self) -> None:
-        is_working = True
+    def employ_another(self) -> None:
+        """Start one more worker."""
+        if self.waiting and len(self._workers) < _MOST_WORKERS:
+            worker = _Worker(self)
+            self._workers.add(worker)
+            with known_as_asyncio():
+                self._tasks.start_soon(self._run, worker)
+
+    async def _run(self, worker: _Worker) -> None:
+        places = worker.places
         try:
-            async with self._requests.place():
-                errand = await to_its_end(
-                    anyio.to_thread.run_sync(self._work, limiter=self._threads), interrupt=self._interrupt
+            await places.take()
+            worker.granted = 1 + places.take_more(min(self._most, _FIRST_REQUESTS) - 1)
+            with worker:
+                await to_its_end(
+                    anyio.to_thread.run_sync(worker.work, limiter=self._threads), interrupt=self._interrupt
                 )
-                if errand is not None:  # its answer is with the one who waits for it, and so is this place
-                    self._working, is_working = self._working - 1, False
-                    self._employ()
-                    await self._hand_back(errand)
         finally:
-            self._working -= is_working
-        self._employ()
+            self._workers.discard(worker)
+            self._take_what_is_done(worker)
+            places.give_back(places.held)
+        if self.waiting:
+            self._employ()
 
-    async def _hand_back(self, errand: _Errand) -> None:
-        """Give an answer to the one who waits for it, and wait until it has been dealt with."""
-        outcome = errand.outcome
-        if errand.future.done() or not isinstance(outcome, HandedBack) or outcome.answer is None:
-            return
-        answer, finished = outcome.answer, asyncio.Event()
+    def _interrupt(self) -> None:
+        self.is_interrupted = True
+        for worker in self._workers:
+            worker.wake()
+
+    def settle(self, worker: _Worker) -> None:
+        """Tell those who wait of what a worker has done, and let it have as many requests in flight as there may be."""
+        worker.is_settling = False
+        self._take_what_is_done(worker)
+        places, wanted = worker.places, worker.places.wanted
+        with worker.mutex:
+            if wanted:
+                has_had_its_turn = self.loop.time() - worker.began_at > _TURN_SECONDS
+                worker.granted = max(0 if has_had_its_turn else 1, worker.granted - wanted)
+            elif not self.waiting:
+                worker.granted = max(1, worker.in_flight)
+            elif worker.wants_more:
+                more = places.take_more(max(0, min(self._most, 2 * worker.granted) - places.held))
+                worker.granted += more
+                worker.asks_again_at = 0.0 if more else time.monotonic() + _TURN_SECONDS
+            worker.wants_more = False
+            worker.granted = min(worker.granted, self._most)
+            spare = places.held - max(worker.granted, worker.in_flight)
+            may_begin = self.waiting and worker.in_flight < worker.granted
+        places.give_back(max(0, spare))
+        if may_begin:
+            worker.wake()
+
+    def _take_what_is_done(self, worker: _Worker) -> None:
+        failures = 0
+        finished = len(worker.done)
+        while worker.done:
+            errand = worker.done.popleft()
+            self.requests.sent += errand.read is not None
+            outcome = errand.outcome
+            if isinstance(outcome, HandedBack):
+                failures += outcome.failure is not None
+                if outcome.answer is not None:
+                    self._lend(worker, errand, outcome, outcome.answer)
+            if not errand.future.done():
+                errand.future.set_result(None)
+        if failures:
+            self._most = max(1, self._most // 2)
+        else:
+            self._most = min(self.requests.config.max_concurrency, self._most + finished // _RECOVERY)
+
+    def _lend(self, worker: _Worker, errand: _Errand, outcome: HandedBack, answer: ThreadedAnswer) -> None:
+        """Let an answer have its place until it has been dealt with."""
+        places = worker.places.split_off()
+        with worker.mutex:
+            worker.granted -= 1
+            worker.in_flight -= 1
 
         def close() -> None:
             answer.close()
-            finished.set()
+            places.give_back(places.held)
 
-        errand.outcome = replace(outcome, answer=replace(answer, close=close))
-        errand.future.set_result(None)
-        await finished.wait()
+        if errand.future.done():  # nobody wants it
+            close()
+            errand.outcome = replace(outcome, answer=None)
+        else:
+            errand.outcome = replace(outcome, answer=replace(answer, close=close))
 
-    def _interrupt(self) -> None:
-        self._is_interrupted = True
-        for _, reads in self._reads.values():
-            if reads is not None:
-                reads.interrupt()
 
-    def _deliver(self) -> None:
-        self._is_delivering = False
-        while self._done:
-            errand = self._done.popleft()
-            self._finished += 1
-            if not errand.future.done():
-                errand.future.set_result(None)
-            if isinstance(errand.outcome, HandedBack) and errand.outcome.failure is not None:
-                self._wanted = max(1, self._wanted // 2)
+class _Worker:
+    """A thread that brings files, many at once.
+
+    `places` and `granted`, how many requests may be in flight, are seen to on the event loop.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self.places = lane.requests.places()
+        self.mutex = threading.Lock()
+        self.granted = 0
+        self.in_flight = 0
+        self.done: deque[_Errand] = deque()
+        self.is_settling = False
+        self.wants_more = False
+        self.asks_again_at = 0.0
+        self.began_at = lane.loop.time()
+        self._lane = lane
+        self._is_waiting = False
+        self._settled_at = 0.0
+        self._looked_at = 0.0
+        self._disk_seconds = 0.0
+        self._reads: dict[int, _Errand] = {}
+
+    def __enter__(self) -> Self:
+        self._alarm, self._clock = socket.socketpair()
+        self._alarm.settimeout(0)
+        self._clock.settimeout(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._alarm.close()
+        self._clock.close()
+        self._is_waiting = False
+
+    def wake(self) -> None:
+        """Have it look what there is to do. On the event loop."""
+        if self._is_waiting:
+            self._is_waiting = False
+            with suppress(BlockingIOError):  # then it wakes anyway
+                self._clock.send(b"!")
 
     # -- in a thread
 
-    def _work(self) -> _Errand | None:
-        """Run errands; gives the one that is handed back with an answer."""
-        turn_ends = time.monotonic() + _TURN_SECONDS
-        waited, worked_before = 0.0, time.thread_time()
-        while not self._is_interrupted:
+    def work(self) -> None:
+        """Run errands until none is left."""
+        lane = self._lane
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._alarm, selectors.EVENT_READ)
             try:
-                errand = self._waiting.popleft()
-            except IndexError:
-                break
-            waited += self._run(errand)
-            if isinstance(errand.outcome, HandedBack) and errand.outcome.answer is not None:
-                return errand
-            self._done.append(errand)
-            if not self._is_delivering:
-                self._is_delivering = True
-                self._loop.call_soon_threadsafe(self._deliver)
-            # Where the interpreter is busy, one waits for the other workers too, for each as long as one works oneself.
-            # What is more than that the remote has taken, and others could have worked meanwhile.
-            worked = max(time.thread_time() - worked_before, 0.0001)
-            if waited > max(_PATIENCE_SECONDS, 1.5 * self._wanted * worked):
-                self._loop.call_soon_threadsafe(self._employ_more, self._wanted, 1 + math.ceil(waited / worked))
-                waited, worked_before = 0.0, time.thread_time()
-            if time.monotonic() > turn_ends:
-                break
-        return None
+                while not lane.is_interrupted:
+                    ready = selector.select(0) if self._reads else []
+                    if not ready:
+                        if self._begins_another(selector):
+                            continue
+                        if not self._reads:
+                            break
+                        ready = self._wait(selector)
+                    for key, _ in ready:
+                        if key.fileobj is self._alarm:
+                            self._alarm.recv(64)
+                        else:
+                            self._go_on(selector, self._reads[key.fd])
+                    self._look_at_the_clock(selector)
+            finally:
+                for errand in list(self._reads.values()):
+                    self._end(selector, errand)
 
-    def _employ_more(self, seen: int, useful: int) -> None:
-        """Employ as many as are of use; several who say so at once say it once."""
-        now, trial = self._loop.time(), self._trial
-        if seen != self._wanted or (trial is not None and now < trial.ends_at):
-            return
-        rate = 0.0
-        if trial is not None:
-            rate = (self._finished - trial.finished) / (now - trial.ends_at + _TRIAL_SECONDS)
-            if rate < trial.rate_before * _LEAST_GROWTH:
-                self._wanted, trial.ends_at = trial.workers_before, math.inf
-                return
-        self._trial = _Trial(seen, rate, self._finished, now + _TRIAL_SECONDS)
-        self._wanted = min(useful, _MOST_GROWTH * seen, self._requests.config.max_concurrency)
-        with known_as_asyncio():
-            self._employ()
-
-    def _run(self, errand: _Errand) -> float:
-        """Do all that there is to do for a file; returns the seconds of waiting for the remote."""
-        claim: Claim | None = None
-        answer: ThreadedAnswer | None = None
+    def _begins_another(self, selector: selectors.BaseSelector) -> bool:
+        lane = self._lane
+        if not lane.waiting:
+            return False
+        with self.mutex:
+            if self.in_flight >= self.granted:
+                return False
+            self.in_flight += 1
         try:
-            if errand.must_claim:
-                claimed = self._cache.claim_here(errand.target.key)
-                if isinstance(claimed, Busy):
-                    errand.outcome = HandedBack()
-                    return 0.0
-                claim = claimed
-                if claim.resumable_etag is not None or _is_news(claim.entry, errand.entry):
-                    errand.outcome = HandedBack(claim=claim)
-                    return 0.0
-            self._requests.sent += 1
-            answer = errand.reads.ask(errand.request)
-            if answer is None:
-                self._reads = {}  # the way, or the credentials, are not what they were
-                errand.outcome = HandedBack(claim=claim)
-            else:
-                errand.outcome = self._outcome(errand, answer, claim)
-        except (StorageUnreachableError, ThrottledError) as failure:
-            errand.outcome = HandedBack(failure=failure, claim=claim)
-        except Exception as error:  # noqa: BLE001  # handed to whoever waits for the file
-            errand.error = error
-        finally:
-            handed = errand.outcome if isinstance(errand.outcome, HandedBack) else HandedBack()
-            if answer is not None and handed.answer is None:
-                answer.close()
-            if claim is not None and handed.claim is None:
-                self._cache.release_here(claim)
-        return 0.0 if answer is None else answer.wait_seconds
+            errand = lane.waiting.popleft()
+        except IndexError:  # another worker was faster
+            with self.mutex:
+                self.in_flight -= 1
+            return False
+        self._go_on(selector, errand)
+        return True
 
-    def _outcome(self, errand: _Errand, answer: ThreadedAnswer, claim: Claim | None) -> Outcome:
+    def _wait(self, selector: selectors.BaseSelector) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for any of the answers, or for the event loop to say that there is more to do."""
+        if self.done:
+            self._settle()
+        might_do_more = bool(self._lane.waiting) and time.monotonic() >= self.asks_again_at
+        self._is_waiting = True
+        if self._lane.is_interrupted or (self._lane.waiting and self.in_flight < self.granted):
+            self._is_waiting = False
+            return []
+        ready = selector.select(_PATIENCE_SECONDS if might_do_more else _LOOK_SECONDS)
+        self._is_waiting = False
+        if might_do_more and not ready:
+            self.wants_more = True
+            self._settle()
+        return ready
+
+    def _settle(self) -> None:
+        self._settled_at = time.monotonic()
+        if not self.is_settling:
+            self.is_settling = True
+            self._lane.loop.call_soon_threadsafe(self._lane.settle, self)
+
+    def _look_at_the_clock(self, selector: selectors.BaseSelector) -> None:
+        now = time.monotonic()
+        if self.done and (now - self._settled_at > _SETTLE_SECONDS or not self._lane.waiting):
+            self._settle()
+        if now - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = now
+        for errand in [errand for errand in self._reads.values() if errand.read is not None and errand.read.due < now]:
+            self._go_on(selector, errand, is_overdue=True)
+
+    def _go_on(self, selector: selectors.BaseSelector, errand: _Errand, *, is_overdue: bool = False) -> None:
+        """Do what can be done for a file without waiting for the remote."""
+        read = errand.read
+        try:
+            if read is None:
+                is_over = self._begin(errand)
+            else:
+                # It may come to another socket that has the same number.
+                selector.unregister(read.fileno())
+                del self._reads[read.fileno()]
+                if is_overdue:
+                    read.give_up()
+                is_over = self._advance(errand, read)
+        except (StorageUnreachableError, ThrottledError) as failure:
+            errand.outcome, is_over = HandedBack(failure=failure, claim=errand.claim), True
+        except Exception as error:  # noqa: BLE001  # handed to whoever waits for the file
+            errand.error, is_over = error, True
+        if is_over or errand.read is None:
+            self._finish(errand)
+        else:
+            self._reads[errand.read.fileno()] = errand
+            selector.register(errand.read.fileno(), errand.read.waits_for)
+
+    def _finish(self, errand: _Errand) -> None:
+        outcome = errand.outcome
+        if errand.claim is not None and not (isinstance(outcome, HandedBack) and outcome.claim is not None):
+            self._lane.cache.release_here(errand.claim)
+        if not (isinstance(outcome, HandedBack) and outcome.answer is not None):
+            with self.mutex:
+                self.in_flight -= 1
+        self.done.append(errand)
+
+    def _end(self, selector: selectors.BaseSelector, errand: _Errand) -> None:
+        """Leave a file as it was."""
+        assert errand.read is not None  # noqa: S101  # it is waited for
+        selector.unregister(errand.read.fileno())
+        errand.read.close()
+        if errand.claim is not None:
+            self._lane.cache.release_here(errand.claim)
+
+    def _begin(self, errand: _Errand) -> bool:
+        """Claim a file and ask for it; whether that was all there was to do."""
+        if errand.must_claim:
+            claimed = self._lane.cache.claim_here(errand.target.key)
+            if isinstance(claimed, Busy):
+                errand.outcome = HandedBack()
+                return True
+            errand.claim = claimed
+            if claimed.resumable_etag is not None or _is_news(claimed.entry, errand.entry):
+                errand.outcome = HandedBack(claim=claimed)
+                return True
+        errand.read = errand.reads.begin(errand.request, SMALL_BYTES)
+        return self._advance(errand, errand.read)
+
+    def _advance(self, errand: _Errand, read: ThreadedRead) -> bool:
+        answer = read.advance()
+        if answer is None:
+            return False
         response = answer.outcome
-        if isinstance(response, NotModified):
-            return response
-        is_small = (
+        if response is None:
+            self._lane.forget_ways()
+            errand.outcome = HandedBack(claim=errand.claim)
+        elif isinstance(response, NotModified):
+            answer.close()
+            errand.outcome = response
+        elif (
             isinstance(response, ReadResponse)
             and response.start == 0
             and response.stop == response.metadata.size <= SMALL_BYTES
-        )
-        if not is_small or not isinstance(response, ReadResponse):
-            return HandedBack(answer, claim=claim)
-        algorithm = crc_to_compute(response.metadata, errand.target, self._requests)
+            and answer.content is not None
+        ):
+            answer.close()
+            errand.outcome = self._publish(errand, response, answer.content)
+        else:
+            errand.outcome = HandedBack(answer, claim=errand.claim)
+        return True
+
+    def _publish(self, errand: _Errand, response: ReadResponse, pieces: tuple[bytes, ...]) -> Published:
+        algorithm = crc_to_compute(response.metadata, errand.target, self._lane.requests)
         with forks_held_back():  # the first time it is imported
             update = crc_functions(algorithm).update
         crc = length = 0
-        pieces: list[bytes] = []
-
-        def keep(piece: memoryview) -> None:
-            pieces.append(bytes(piece))
-
-        answer.take(keep)
         for piece in pieces:
             crc = update(piece, crc)
             length += len(piece)
-        staged = Staged(response.metadata, tuple(pieces), length, format_crc(algorithm, crc), length)
-        return Published(self._cache.publish_here(verify_here(staged, errand.target)), length)
+        staged = Staged(response.metadata, pieces, length, format_crc(algorithm, crc), length)
+        began = time.monotonic()
+        entry = self._lane.cache.publish_here(verify_here(staged, errand.target))
+        self._take_note_of_disk(time.monotonic() - began)
+        return Published(entry, length)
+
+    def _take_note_of_disk(self, seconds: float) -> None:
+        """Have another worker help where the file system takes its time for everything, and not just now and then."""
+        self._disk_seconds += (min(seconds, _SLOW_SECONDS * 4) - self._disk_seconds) / 8
+        if self._disk_seconds > _SLOW_SECONDS and self._lane.waiting:
+            self._disk_seconds = 0.0
+            self._lane.loop.call_soon_threadsafe(self._lane.employ_another)
 
 
 def _is_news(entry: CacheEntry | None, known: CacheEntry | None) -> bool:

@@ -40,6 +40,56 @@ _LONGEST_DELAY_SECONDS = 20.0
 _Result = TypeVar("_Result")
 
 
+class Places:
+    """Places in the budget that are taken for requests which are sent otherwise. Used on the event loop.
+
+    Args:
+        limiter: the catalog's budget.
+    """
+
+    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
+        self._limiter = limiter
+        self._held: list[object] = []
+
+    @property
+    def held(self) -> int:
+        """How many are taken."""
+        return len(self._held)
+
+    @property
+    def wanted(self) -> int:
+        """How many others wait for a place."""
+        return self._limiter.statistics().tasks_waiting
+
+    async def take(self) -> None:
+        """Take one, in turn."""
+        borrower = object()
+        await self._limiter.acquire_on_behalf_of(borrower)
+        self._held.append(borrower)
+
+    def take_more(self, count: int) -> int:
+        """Take as many more as are free, up to that many; gives how many."""
+        for taken in range(count):
+            borrower = object()
+            try:
+                self._limiter.acquire_on_behalf_of_nowait(borrower)
+            except anyio.WouldBlock:
+                return taken
+            self._held.append(borrower)
+        return count
+
+    def give_back(self, count: int) -> None:
+        """Give so many back."""
+        for _ in range(count):
+            self._limiter.release_on_behalf_of(self._held.pop())
+
+    def split_off(self) -> Places:
+        """Give one of them to another holder."""
+        other = Places(self._limiter)
+        other._held.append(self._held.pop())
+        return other
+
+
 class Requests:
     """The requests of one operation.
 
@@ -83,11 +133,9 @@ class Requests:
         """The way to the remote itself, for who counts and takes a place by himself."""
         return self._session
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Take a place in the budget, for a request that is sent otherwise."""
-        async with self._limiter:
-            yield
+    def places(self) -> Places:
+        """Give what takes places in the budget, for requests that are sent otherwise."""
+        return Places(self._limiter)
 
     @asynccontextmanager
     async def read(self, request: ReadRequest) -> AsyncIterator[ReadOutcome]:

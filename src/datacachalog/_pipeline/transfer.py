@@ -279,6 +279,7 @@ class _Download:
             if begun.answer is not None:
                 async with AsyncExitStack() as attempt:
                     attempt.callback(begun.answer.close)
+                    assert begun.answer.outcome is not None  # noqa: S101  # what has none is asked for anew
                     first = await self._take_first(request, begun.answer.outcome, attempt, connection)
             elif is_ranged and begun.failure is None:
                 first = await self._resume(connection)

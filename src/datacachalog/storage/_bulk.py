@@ -9,23 +9,27 @@ thread's work at once.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import selectors
 import socket
 import ssl
 import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from .._threads import to_its_end
-from ._connections import IDLE_SECONDS, connected_socket, no_connection
+from ._connections import IDLE_SECONDS, connected_socket
 from ._http1 import ChunkedBody, ConnectionEndedError, Head, HttpError, Origin, parse_head
 
 _BUFFER_BYTES = 256 * 1024  # fits the processor's cache, so that what was received is written without going to memory
+_CONNECTING = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)})
 _HAS_WAITALL = sys.platform.startswith("linux")
 
 _Result = TypeVar("_Result")
@@ -50,11 +54,11 @@ class BulkConnections:
         at_once: int,
         tls: Callable[[], Awaitable[ssl.SSLContext]],
     ) -> None:
-        self._connect_timeout_seconds = connect_timeout_seconds
-        self._read_timeout_seconds = read_timeout_seconds
+        self.connect_timeout_seconds = connect_timeout_seconds
+        self.read_timeout_seconds = read_timeout_seconds
         self._threads = anyio.CapacityLimiter(at_once)
         self._tls = tls
-        self._idle: dict[Origin, deque[_BulkConnection]] = {}
+        self._idle: dict[Origin, deque[BulkConnection]] = {}
 
     async def send(self, origin: Origin, request: bytes) -> BulkAnswer:
         """Send a GET, and wait for the head of its answer.
@@ -72,25 +76,8 @@ class BulkConnections:
             except ConnectionError:
                 if connection.has_answered:
                     raise
-        connection = _BulkConnection(self._read_timeout_seconds)
+        connection = BulkConnection(self.read_timeout_seconds)
         return await self._exchange(connection, origin, request)
-
-    async def way_to(self, origin: Origin) -> Way:
-        """See which of the host's addresses answers; the connection is kept for the first who goes that way.
-
-        Raises:
-            TimeoutError: none answered in time.
-            OSError: the host has no address, or refused.
-            ssl.SSLError: the certificates can't be read.
-        """
-        context = await self._tls() if origin.is_tls else None
-        connection = self.take_kept(origin)
-        if connection is None:
-            connection = _BulkConnection(self._read_timeout_seconds)
-            connection.take(await connected_socket(origin, self._connect_timeout_seconds))
-            connection.is_new = True
-        self.keep(origin, connection)
-        return Way(self, origin, connection.peer, context)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -99,43 +86,27 @@ class BulkConnections:
                 connection.close()
         self._idle.clear()
 
-    def new_connection(self) -> _BulkConnection:
+    def new_connection(self) -> BulkConnection:
         """Give one that isn't connected yet."""
-        return _BulkConnection(self._read_timeout_seconds)
+        return BulkConnection(self.read_timeout_seconds)
 
-    def begin_here(
-        self,
-        connection: _BulkConnection,
-        origin: Origin,
-        peer: tuple[socket.AddressFamily, Any],
-        context: ssl.SSLContext | None,
-    ) -> None:
-        """Connect it, if it isn't, in this thread."""
-        if not connection.is_connected:
-            try:
-                connection.connect(peer, self._connect_timeout_seconds)
-            except TimeoutError as error:
-                raise no_connection(origin, self._connect_timeout_seconds) from error
-        if connection.is_new:
-            connection.prepare(origin.host, context, self._connect_timeout_seconds)
-
-    def keep(self, origin: Origin, connection: _BulkConnection) -> None:
+    def keep(self, origin: Origin, connection: BulkConnection) -> None:
         """Take a connection back whose answer is whole."""
         self._idle.setdefault(origin, deque()).append(connection)
 
-    async def run(self, connection: _BulkConnection, work: Callable[[], _Result]) -> _Result:
+    async def run(self, connection: BulkConnection, work: Callable[[], _Result]) -> _Result:
         """Do the connection's work in a thread; cancelled, it is interrupted."""
         return await to_its_end(anyio.to_thread.run_sync(work, limiter=self._threads), interrupt=connection.interrupt)
 
-    async def _exchange(self, connection: _BulkConnection, origin: Origin, request: bytes) -> BulkAnswer:
+    async def _exchange(self, connection: BulkConnection, origin: Origin, request: bytes) -> BulkAnswer:
         try:
             if connection.is_new:
                 context = await self._tls() if origin.is_tls else None
                 if not connection.is_connected:
-                    connection.take(await connected_socket(origin, self._connect_timeout_seconds))
+                    connection.take(await connected_socket(origin, self.connect_timeout_seconds))
 
                 def begin() -> Head:
-                    connection.prepare(origin.host, context, self._connect_timeout_seconds)
+                    connection.prepare(origin.host, context, self.connect_timeout_seconds)
                     return connection.exchange(request)
 
                 head = await self.run(connection, begin)
@@ -146,7 +117,7 @@ class BulkConnections:
             raise
         return BulkAnswer(self, origin, connection, head)
 
-    def take_kept(self, origin: Origin) -> _BulkConnection | None:
+    def take_kept(self, origin: Origin) -> BulkConnection | None:
         """Give a connection that was kept, if there is one; safe to call in several threads."""
         idle = self._idle.get(origin)
         while idle:
@@ -160,76 +131,18 @@ class BulkConnections:
         return None
 
 
-class Way:
-    """A way to a server that worker threads may take by themselves, each with a connection of its own."""
-
-    def __init__(
-        self,
-        owner: BulkConnections,
-        origin: Origin,
-        peer: tuple[socket.AddressFamily, Any],
-        context: ssl.SSLContext | None,
-    ) -> None:
-        self._owner = owner
-        self._origin = origin
-        self._peer = peer
-        self._context = context
-        self._in_use: set[_BulkConnection] = set()
-        self._is_interrupted = False
-
-    def ask(self, request: bytes) -> BulkAnswer:
-        """Send a GET, and wait for the head of its answer, in this thread.
-
-        Raises:
-            TimeoutError: no connection, or no byte, in time.
-            OSError: no connection, or it broke, or was interrupted.
-        """
-        owner, origin = self._owner, self._origin
-        while (connection := owner.take_kept(origin)) is not None:
-            try:
-                return self._exchange(connection, request)
-            except ConnectionError:
-                if connection.has_answered or self._is_interrupted:
-                    raise
-        return self._exchange(owner.new_connection(), request)
-
-    def interrupt(self) -> None:
-        """End, from another thread, what is asked this way, and all that will be."""
-        self._is_interrupted = True
-        for connection in list(self._in_use):
-            connection.interrupt()
-
-    def leave(self, connection: _BulkConnection) -> None:
-        """Take note that a connection is not used this way any more."""
-        self._in_use.discard(connection)
-
-    def _exchange(self, connection: _BulkConnection, request: bytes) -> BulkAnswer:
-        self._in_use.add(connection)
-        try:
-            if self._is_interrupted:
-                raise ConnectionAbortedError("interrupted")
-            self._owner.begin_here(connection, self._origin, self._peer, self._context)
-            return BulkAnswer(self._owner, self._origin, connection, connection.exchange(request), self)
-        except BaseException:
-            self._in_use.discard(connection)
-            connection.close()
-            raise
-
-
 class BulkAnswer:
-    """An answer, whose body is still coming. `close` it."""
+    """An answer, whose body is still coming, or is here as `content`. `close` it."""
 
     def __init__(
         self,
         owner: BulkConnections,
         origin: Origin,
-        connection: _BulkConnection,
+        connection: BulkConnection,
         head: Head,
-        way: Way | None = None,
     ) -> None:
         self.head = head
-        self.wait_seconds = connection.wait_seconds
-        self._way = way
+        self.content: tuple[bytes, ...] | None = None
         self._is_closed = False
         self._owner = owner
         self._origin = origin
@@ -247,15 +160,6 @@ class BulkAnswer:
         """
         await self._owner.run(self._connection, lambda: self._connection.pump(sink))
 
-    def take(self, sink: Sink) -> None:
-        """Give all of the body to `sink` in this thread, piece by piece, each valid during that call only.
-
-        Raises:
-            TimeoutError: nothing came in time.
-            OSError: the connection broke, or ended too early, or was interrupted.
-        """
-        self._connection.pump(sink)
-
     async def read_all(self, most_bytes: int) -> bytes:
         """Give the body, but not more than `most_bytes` of it."""
         body = bytearray()
@@ -267,28 +171,28 @@ class BulkAnswer:
         if self._is_closed:
             return
         self._is_closed = True
-        if self._way is not None:
-            self._way.leave(self._connection)
         if self._connection.is_whole and not self.head.is_last:
             self._owner.keep(self._origin, self._connection)
         else:
             self._connection.close()
 
 
-class _BulkConnection:
-    """One connection, used by one thread at a time; only `interrupt` may be called meanwhile."""
+class BulkConnection:
+    """One connection, used by one thread at a time; only `interrupt` may be called meanwhile.
+
+    It blocks, unless it was told not to.
+    """
 
     def __init__(self, read_timeout_seconds: float) -> None:
         self.is_new = True
         self.is_whole = False
         self.has_answered = False
         self.used_at = 0.0
-        self.wait_seconds = 0.0
         self._read_timeout_seconds = read_timeout_seconds
         self._socket: socket.socket | None = None
-        self._is_interrupted = False
+        self._blocks: bool | None = None
         self._waits_for_all = False
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._buffer = memoryview(b"")
         self._leading = b""
         self._head: Head | None = None
 
@@ -303,52 +207,99 @@ class _BulkConnection:
         return self._socket is not None
 
     @property
+    def connected(self) -> socket.socket:
+        """Its socket, once it has one."""
+        assert self._socket is not None  # noqa: S101  # it is connected
+        return self._socket
+
+    @property
     def peer(self) -> tuple[socket.AddressFamily, Any]:
         """The server's address."""
-        assert self._socket is not None  # noqa: S101  # it is connected
-        return self._socket.family, self._socket.getpeername()
+        return self.connected.family, self.connected.getpeername()
 
     # -- in the thread
 
-    def connect(self, peer: tuple[socket.AddressFamily, Any], timeout_seconds: float) -> None:
-        """Connect to that address."""
-        family, address = peer
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout_seconds)
-        self._socket.connect(address)
-        if self._is_interrupted:  # before there was a connection to be shut down
-            raise ConnectionAbortedError("interrupted")
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def opened(
+        self, peer: tuple[socket.AddressFamily, Any], host: str, context: ssl.SSLContext | None
+    ) -> Generator[int, None, None]:
+        """Connect to that address if it isn't connected, and begin TLS where it is wanted, without blocking.
+
+        Yields:
+            What it waits for: `selectors.EVENT_READ` or `EVENT_WRITE`.
+        """
+        if self._socket is None:
+            family, address = peer
+            self._socket = socket.socket(family, socket.SOCK_STREAM)
+            self.dont_block()
+            code = self._socket.connect_ex(address)
+            if code in _CONNECTING:
+                yield selectors.EVENT_WRITE
+                code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.dont_block()
+        if context is not None:
+            shaken = self._wrap(host, context)
+            while True:
+                try:
+                    shaken.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    yield selectors.EVENT_READ
+                except ssl.SSLWantWriteError:
+                    yield selectors.EVENT_WRITE
+        self.is_new = False
 
     def prepare(self, host: str, context: ssl.SSLContext | None, timeout_seconds: float) -> None:
-        """Let the socket block, and begin TLS where it is wanted."""
-        assert self._socket is not None  # noqa: S101  # it is connected
-        self.is_new = False
-        if context is None and _HAS_WAITALL:
-            # The kernel itself waits only so long; then it may also wait until the buffer is full.
-            self._socket.settimeout(None)
-            timeout = struct.pack("@ll", *divmod(max(1, int(self._read_timeout_seconds * 1e6)), 1_000_000))  # timeval
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
-            self._waits_for_all = True
-            return
+        """Begin TLS where it is wanted, and block from then on."""
         if context is not None:
-            self._socket.settimeout(timeout_seconds)
-            wrapped = context.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
-            self._socket = wrapped
-            wrapped.do_handshake()
-        self._socket.settimeout(self._read_timeout_seconds)
+            self.connected.settimeout(timeout_seconds)
+            self._wrap(host, context).do_handshake()
+        self.is_new = False
+        self._block()
+
+    def _wrap(self, host: str, context: ssl.SSLContext) -> ssl.SSLSocket:
+        wrapped = context.wrap_socket(self.connected, server_hostname=host, do_handshake_on_connect=False)
+        self._socket = wrapped
+        return wrapped
+
+    def dont_block(self) -> None:
+        """Let no call wait from now on."""
+        if self._blocks is not False:
+            self._blocks = False
+            self.connected.settimeout(0)
+
+    def _block(self) -> None:
+        """Let calls wait as long as is waited for a byte."""
+        if self._blocks:
+            return
+        self._blocks = True
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._waits_for_all = _HAS_WAITALL and not isinstance(self.connected, ssl.SSLSocket)
+        if self._waits_for_all:
+            # The kernel itself waits only so long; then it may also wait until the buffer is full.
+            self.connected.settimeout(None)
+            timeout = struct.pack("@ll", *divmod(max(1, int(self._read_timeout_seconds * 1e6)), 1_000_000))  # timeval
+            self.connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+            self.connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+        else:
+            self.connected.settimeout(self._read_timeout_seconds)
+
+    def expect(self, head: Head, leading: bytes) -> None:
+        """Go on with an answer whose head has been taken off it: `pump` gives its body, which begins so."""
+        self._head, self._leading = head, leading
 
     def exchange(self, request: bytes) -> Head:
         """Send a request and take the head of its answer."""
-        assert self._socket is not None  # noqa: S101  # it is connected
+        self._block()
         self.is_whole = self.has_answered = False
-        began = time.perf_counter()
         with self._timeouts():
-            self._socket.sendall(request)
+            self.connected.sendall(request)
             received = bytearray()
             while True:
-                count = self._socket.recv_into(self._buffer)
+                count = self.connected.recv_into(self._buffer)
                 if not count:
                     raise ConnectionEndedError("the server ended the connection before its answer")
                 self.has_answered = True
@@ -356,14 +307,14 @@ class _BulkConnection:
                 parsed = parse_head(received, is_head_request=False)
                 if parsed is not None:
                     break
-        self.wait_seconds = time.perf_counter() - began
-        self._head, begin = parsed
-        self._leading = bytes(memoryview(received)[begin:])
-        return self._head
+        head, begin = parsed
+        self.expect(head, bytes(memoryview(received)[begin:]))
+        return head
 
     def pump(self, sink: Sink) -> None:
         """Give all of the body to `sink`."""
-        assert self._head is not None  # noqa: S101  # `exchange` has returned it
+        assert self._head is not None  # noqa: S101  # it has been taken off the answer
+        self._block()
         if self._head.is_chunked:
             self._pump_chunks(sink)
         elif self._head.length is None:
@@ -396,12 +347,11 @@ class _BulkConnection:
 
     def _receive(self, most_bytes: int) -> memoryview:
         """Take up to so many bytes, as many at once as can be had with few calls."""
-        assert self._socket is not None  # noqa: S101  # it is connected
         with self._timeouts():
             if self._waits_for_all:
-                count = self._socket.recv_into(self._buffer[:most_bytes], most_bytes, socket.MSG_WAITALL)
+                count = self.connected.recv_into(self._buffer[:most_bytes], most_bytes, socket.MSG_WAITALL)
             else:
-                count = self._socket.recv_into(self._buffer[:most_bytes])
+                count = self.connected.recv_into(self._buffer[:most_bytes])
         if not count:
             raise ConnectionEndedError("the server ended the connection before its answer was whole")
         return self._buffer[:count]
@@ -418,7 +368,6 @@ class _BulkConnection:
 
     def interrupt(self) -> None:
         """End what the thread is waiting for."""
-        self._is_interrupted = True
         connected = self._socket
         if connected is not None:
             with contextlib.suppress(OSError):

@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -39,13 +39,14 @@ from ..ports import (
 from ._bulk import BulkAnswer
 from ._connections import Answer
 from ._http_fields import content_range, http_date
+from ._multiplexed import Exchange
 from ._redacting import cause_of, text_of
 from ._s3_credentials import has_expired
 from ._s3_failures import ChecksumsRefusedError, error_of_answer, s3_failures
 from ._s3_listing import parse_list_page
 from ._s3_settings import certain_settings
 from ._s3_versions import ORDER_NOTES, markers, note_order, version_page
-from ._s3_wire import ThreadedWire, Wire, answer_fields, error_fields, error_fields_here
+from ._s3_wire import LEFT_TO_THE_CLIENT, ThreadedWire, Wire, answer_fields, error_fields, error_fields_here
 from ._s3_writing import S3Writing
 
 _CHECKSUM_FIELDS = {
@@ -518,44 +519,87 @@ class S3ThreadedReads:
         self._wire = wire
         self._threaded = threaded
 
-    def ask(self, request: ReadRequest) -> ThreadedAnswer | None:
-        """Ask for bytes (GetObject), in this thread; None if only the client can deal with the answer.
+    def begin(self, request: ReadRequest, most_bytes: int) -> S3ThreadedRead:
+        """Begin to ask for bytes (GetObject), in this thread.
 
         Raises:
-            StorageError: or below: no such object, no permission, no answer.
             InvalidSourceError: not an S3 URI.
         """
         arguments = self._session.read_arguments(request)
         mode = _WITH_CHECKSUM if self._session.asks_checksums else {}
         query, headers = _query_and_headers({**arguments, **mode})
         with s3_failures(request.uri):
-            answer = self._threaded.get(arguments["Key"], query, headers)
+            exchange = self._threaded.begin(arguments["Key"], query, headers, most_bytes)
+        return S3ThreadedRead(request, exchange, lambda: self._wire.forget(arguments["Bucket"]))
+
+
+class S3ThreadedRead:
+    """One GetObject on its way.
+
+    Args:
+        request: it.
+        exchange: it, on the wire.
+        forget: lets the client be asked next about the way to the bucket.
+    """
+
+    def __init__(self, request: ReadRequest, exchange: Exchange, forget: Callable[[], None]) -> None:
+        self._request = request
+        self._exchange = exchange
+        self._forget = forget
+        self.fileno = exchange.fileno
+        self.close = exchange.close
+
+    @property
+    def waits_for(self) -> int:
+        """What its socket has to be ready for."""
+        return self._exchange.waits_for
+
+    @property
+    def due(self) -> float:
+        """Until when, in seconds of `time.monotonic()`."""
+        return self._exchange.due
+
+    def give_up(self) -> NoReturn:
+        """End it, because it is overdue.
+
+        Raises:
+            StorageUnreachableError: always.
+        """
+        with s3_failures(self._request.uri):
+            self._exchange.give_up()
+
+    def advance(self) -> ThreadedAnswer | None:
+        """Go on as far as it goes without waiting; gives the answer if that is here.
+
+        Raises:
+            StorageError: or below: no such object, no permission, no answer.
+        """
+        with s3_failures(self._request.uri):
+            answer = self._exchange.advance()
             if answer is None:
-                self._wire.forget(arguments["Bucket"])
                 return None
             try:
-                outcome = _OUTCOME_OF_STATUS.get(answer.head.status)
-                if outcome is None and answer.head.status not in (200, 206):
-                    refusal = error_fields_here(answer)
-                    error = error_of_answer(request.uri, refusal, request.version_id)
-                    if not (has_expired(refusal) or isinstance(error, ChecksumsRefusedError)):
-                        raise error
-                    answer.close()
-                    return None  # the client may come to other credentials; or it is asked without the checksum
-                outcome = outcome or _outcome_of_bytes(request, answer)
+                outcome = self._outcome(answer)
             except BaseException:
                 answer.close()
                 raise
+        if outcome is None:
+            answer.close()
+        return ThreadedAnswer(outcome, answer.content, answer.close)
 
-        def take(sink: Callable[[memoryview], None]) -> None:
-            with s3_failures(request.uri):
-                answer.take(sink)
-
-        return ThreadedAnswer(outcome, take, answer.close, answer.wait_seconds)
-
-    def interrupt(self) -> None:
-        """End what threads are asking for."""
-        self._threaded.interrupt()
+    def _outcome(self, answer: BulkAnswer) -> ReadOutcome | None:
+        status = answer.head.status
+        if status in LEFT_TO_THE_CLIENT:
+            self._forget()
+            return None
+        outcome = _OUTCOME_OF_STATUS.get(status)
+        if outcome is not None or status in (200, 206):
+            return outcome or _outcome_of_bytes(self._request, answer)
+        refusal = error_fields_here(answer)
+        error = error_of_answer(self._request.uri, refusal, self._request.version_id)
+        if has_expired(refusal) or isinstance(error, ChecksumsRefusedError):
+            return None  # the client may come to other credentials; or it is asked without the checksum
+        raise error
 
 
 def _query_and_headers(arguments: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
@@ -623,6 +667,8 @@ def _outcome_of_bytes(request: ReadRequest, sent: Answer | BulkAnswer) -> ReadRe
     fields = _fields(sent.head.headers)
     if isinstance(sent, Answer):
         return _response(fields, _chunks(request.uri, sent.read))
+    if sent.content is not None:
+        return _response(fields, _given(sent.content))
 
     async def pump(sink: Callable[[memoryview], None]) -> None:
         with s3_failures(request.uri):
@@ -652,6 +698,12 @@ async def _chunks(uri: str, read: Callable[[], Awaitable[bytes]]) -> AsyncIterat
         if not chunk:
             return
         yield chunk
+
+
+async def _given(content: tuple[bytes, ...]) -> AsyncIterator[bytes]:
+    """Give what is here."""
+    for piece in content:
+        yield piece
 
 
 async def _pumped(uri: str, sent: BulkAnswer) -> AsyncIterator[bytes]:

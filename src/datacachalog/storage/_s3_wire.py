@@ -24,14 +24,15 @@ import anyio
 import anyio.to_thread
 
 from .._config import CatalogConfig
-from ._bulk import BulkAnswer, BulkConnections, Way
+from ._bulk import BulkAnswer, BulkConnections
 from ._connections import Answer, Connections
 from ._http1 import Origin
+from ._multiplexed import Exchange, Way, way_to
 from ._s3_settings import CertainSettings, tls_context
 from ._sigv4 import Credentials, Signer, encode_path, encode_query
 
 _SIGNED_VERSIONS = frozenset({"s3v4", "v4"})
-_LEFT_TO_THE_CLIENT = frozenset({301, 302, 307, 308, 400, 401})
+LEFT_TO_THE_CLIENT = frozenset({301, 302, 307, 308, 400, 401})
 _ERROR_BYTES = 64 * 1024
 _SIGNING_NOTES = "before-sign.s3"
 _USER_AGENT = "datacachalog"
@@ -113,21 +114,9 @@ class ThreadedWire:
         self._credentials = credentials
         self._way = way
 
-    def get(self, key: str, query: Mapping[str, str], headers: Mapping[str, str]) -> BulkAnswer | None:
-        """Send a GET in this thread; None if the answer is for the client to deal with.
-
-        Raises:
-            OSError: no connection, no answer.
-        """
-        answer = self._way.ask(self._route.request(self._credentials, "GET", key, query, headers))
-        if answer.head.status in _LEFT_TO_THE_CLIENT:
-            answer.close()
-            return None
-        return answer
-
-    def interrupt(self) -> None:
-        """End what threads are asking for."""
-        self._way.interrupt()
+    def begin(self, key: str, query: Mapping[str, str], headers: Mapping[str, str], most_bytes: int) -> Exchange:
+        """Begin a GET in this thread: see `Way.begin`."""
+        return self._way.begin(self._route.request(self._credentials, "GET", key, query, headers), most_bytes)
 
 
 class Wire:
@@ -231,7 +220,7 @@ class Wire:
             answer = await self._long.send(route.origin, request)
         else:
             answer = await self._short.send(route.origin, request, is_head_request=method == "HEAD")
-        if answer.head.status in _LEFT_TO_THE_CLIENT:
+        if answer.head.status in LEFT_TO_THE_CLIENT:
             self.forget(bucket)
             answer.close()
             return None
@@ -271,7 +260,7 @@ class Wire:
         answer = await self._http_session.send(request)
         response, status = answer.raw, answer.status_code
         try:
-            if status in _LEFT_TO_THE_CLIENT:
+            if status in LEFT_TO_THE_CLIENT:
                 self.forget(bucket)
                 return None
             said = await response.content.read()
@@ -292,7 +281,8 @@ class Wire:
         if way is None:
             return None
         route, credentials = way
-        return ThreadedWire(route, credentials, await self._long.way_to(route.origin))
+        context = await self._tls() if route.origin.is_tls else None
+        return ThreadedWire(route, credentials, await way_to(self._long, route.origin, context))
 
     def forget(self, bucket: str) -> None:
         """Leave the bucket's next request to the client."""
@@ -375,10 +365,8 @@ async def error_fields(answer: Answer | BulkAnswer) -> dict[str, Any]:
 
 
 def error_fields_here(answer: BulkAnswer) -> dict[str, Any]:
-    """The same, in this thread."""
-    body = bytearray()
-    answer.take(lambda piece: body.extend(piece[: _ERROR_BYTES - len(body)]))
-    return _error_fields(answer.head.status, answer.head.headers, bytes(body))
+    """The same, of an answer whose body is here."""
+    return _error_fields(answer.head.status, answer.head.headers, b"".join(answer.content or ())[:_ERROR_BYTES])
 
 
 def _error_fields(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:

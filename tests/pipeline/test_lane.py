@@ -1,0 +1,99 @@
+"""Do small objects come by one thread, many at once, and does it let go of everything when it has to?"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from datacachalog import (
+    AsyncCatalog,
+    CatalogConfig,
+    Dataset,
+    RouterStorage,
+    S3Storage,
+    StorageUnreachableError,
+)
+from datacachalog.cache import _disk
+from datacachalog.testing import FaultServer, Stall
+
+from ..conftest import wait_until
+
+NAMES = [f"{number:02}" for number in range(40)]
+
+
+@pytest.fixture
+def make(server: FaultServer, tmp_path: Path) -> Callable[..., AsyncCatalog]:
+    """Make a catalog of forty small objects."""
+    for name in NAMES:
+        server.put("bucket", name, name.encode() * 100)
+
+    def make(**settings: object) -> AsyncCatalog:
+        s3 = S3Storage(endpoint_url=server.endpoint_url, region="us-east-1")
+        return AsyncCatalog(
+            [Dataset(name, f"s3://bucket/{name}") for name in NAMES],
+            cache_dir=tmp_path / "cache",
+            config=CatalogConfig(**{"retries": 0, **settings}),
+            storage=RouterStorage({"s3": s3}),
+            progress=False,
+        )
+
+    return make
+
+
+async def test_g10_who_is_cancelled_leaves_no_claim_and_no_connection(
+    server: FaultServer, make: Callable[..., AsyncCatalog]
+) -> None:
+    """Though none of the answers has come; another catalog fetches all of it right after."""
+    server.add_faults(Stall(times=None))
+    async with make() as catalog, make(lock_wait_seconds=60) as other:
+        with anyio.move_on_after(5) as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(catalog.fetch_all)
+                await anyio.to_thread.run_sync(wait_until, lambda: len(server.requests) >= 4)
+                tasks.cancel_scope.cancel()
+        assert not scope.cancelled_caught
+        server.clear_faults()
+        server.release()
+        with anyio.fail_after(20):
+            report = await other.fetch_all()
+        assert {name: name.encode() * 100 for name in NAMES} == {
+            name: result.path.read_bytes() for name, result in report.results.items()
+        }
+
+
+async def test_silence_of_one_is_overdue_and_the_others_come(
+    server: FaultServer, make: Callable[..., AsyncCatalog]
+) -> None:
+    """Each answer has its own patience, though one thread waits for all of them."""
+    server.add_faults(Stall(uri="s3://bucket/07", times=None))
+    async with make(read_timeout_seconds=0.5) as catalog:
+        with anyio.fail_after(10):
+            report = await catalog.fetch_all(on_error="collect")
+    assert ["07"] == list(report.errors)
+    assert isinstance(report.errors["07"], StorageUnreachableError)
+    assert len(NAMES) - 1 == len(report.results)
+
+
+async def test_a_slow_file_system_is_worth_more_than_one_thread(
+    make: Callable[..., AsyncCatalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is on a network, say, could do several things at once."""
+    threads = set()
+    replace = _disk.replace
+
+    def slow_replace(source: str, target: str) -> None:
+        threads.add(threading.get_ident())
+        time.sleep(0.02)
+        replace(source, target)
+
+    monkeypatch.setattr(_disk, "replace", slow_replace)
+    async with make() as catalog:
+        report = await catalog.fetch_all()
+    assert len(NAMES) == len(report.results)
+    assert len(threads) > 1
