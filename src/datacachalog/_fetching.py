@@ -31,7 +31,7 @@ from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinish
 from ._models import Dataset, FetchResult
 from ._pipeline.adopt import copied, find_entries
 from ._pipeline.composite import compare_parts
-from ._pipeline.flight import Flight
+from ._pipeline.flight import Flight, claims_of
 from ._pipeline.lane import HandedBack, Lane, Published, lane_of
 from ._pipeline.locked import check_remote
 from ._pipeline.lookahead import decide_now, entries_of, is_listable
@@ -97,10 +97,12 @@ class Fetching:
         self.errors: dict[str, Exception] = {}
         self._resolver = resolver
         self._cache = cache
+        self._claims = claims_of(cache)
         self._requests = requests
         self._locks = locks
         self._unlistable = unlistable
-        self._at_once = config.max_concurrency
+        # So many files that one is ready to be asked for while those that have come are not yet told of.
+        self._at_once = 2 * config.max_concurrency
         self._is_forced = wish.force
         self._is_offline = config.offline if wish.offline is None else wish.offline
         self._lane: Lane | None = None
@@ -290,12 +292,12 @@ class Fetching:
     # -- one file
 
     async def _fetch_file(self, target: Target, entry: CacheEntry | None) -> FileResult:
-        lock = self._locks.setdefault(target.key, anyio.Lock())
+        lock = self._locks.setdefault(target.key, anyio.Lock(fast_acquire=True))
         must_look_again = lock.locked()
         async with lock:
             if must_look_again:  # somebody has just fetched it
                 [entry] = await find_entries(self._cache, [target.key])
-            flight = Flight(target, self._requests, self._cache)
+            flight = Flight(target, self._requests, self._claims)
             decision = self._decide(target, entry)
             begun = Begun()
             try:
@@ -457,7 +459,7 @@ class Fetching:
         while archive_format is not None:
             lock = self._locks.setdefault(target.key, anyio.Lock())
             async with lock:
-                flight = Flight(target, self._requests, self._cache)
+                flight = Flight(target, self._requests, self._claims)
                 try:
                     unpacked = await unpacked_result(
                         result, target, archive_format, self._requests, self._cache, flight

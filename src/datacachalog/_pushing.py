@@ -31,7 +31,7 @@ from ._errors import (
 )
 from ._events import DatasetFailed, DatasetFinished, FileFinished
 from ._models import Dataset, FileMetadata
-from ._pipeline.flight import Flight
+from ._pipeline.flight import Flight, claims_of
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, Target
 from ._pipeline.upload import (
@@ -120,7 +120,7 @@ class Pushing:
         self._requests.writer(target.key.uri)
         local = await anyio.to_thread.run_sync(_look_at, path, target.key.uri)
         async with self._locks.setdefault(target.key, anyio.Lock()):
-            flight = Flight(target, self._requests, self._cache)
+            flight = Flight(target, self._requests, claims_of(self._cache))
             try:
                 await flight.wait()
                 async with self._outgoing(local, target) as file:

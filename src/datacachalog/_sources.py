@@ -7,6 +7,7 @@ to the remote is the source's address.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -117,6 +118,7 @@ def is_web(source: str) -> bool:
     return bool(separator) and scheme.lower() in ("http", "https")
 
 
+@functools.lru_cache(maxsize=4096)
 def is_several(source: str) -> bool:
     """Whether a source is a glob or a prefix, which may match any number of files.
 

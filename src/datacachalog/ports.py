@@ -7,7 +7,7 @@ tasks) belongs to the session that a catalog opens from them on its own event lo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
@@ -705,6 +705,10 @@ class UnpackingPort(Protocol):
 @runtime_checkable
 class ThreadedCache(Protocol):
     """A cache that worker threads can use by themselves, without the event loop; every method blocks."""
+
+    def many_here(self) -> AbstractContextManager[None]:
+        """Keep, while a thread sees to many files, what each of them needs."""
+        ...
 
     def claim_here(self, key: CacheKey) -> Claim | Busy:
         """Claim a file, without waiting for who has it."""

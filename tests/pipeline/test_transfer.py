@@ -23,7 +23,7 @@ from datacachalog import (
 from datacachalog._digests import digest_chunks
 from datacachalog._events import RequestRetried, TransferAdvanced, TransferRestarted, TransferStarted
 from datacachalog._pipeline import requests as requests_module
-from datacachalog._pipeline.flight import Flight
+from datacachalog._pipeline.flight import Flight, claims_of
 from datacachalog._pipeline.requests import Requests
 from datacachalog._pipeline.resolve import Target
 from datacachalog._pipeline.transfer import Begun, Elsewhere, Staged, transfer
@@ -80,7 +80,7 @@ class Bring:
         events: list[Any] = []
         async with storage.connect(config) as session:
             requests = Requests(session, config, anyio.CapacityLimiter(config.max_concurrency), events.append, 1)
-            flight = Flight(target, requests, self.cache)
+            flight = Flight(target, requests, claims_of(self.cache))
             assert await flight.take(None)
             try:
                 async with transfer(target, known_etag, requests, self.cache, flight, Begun()) as outcome:

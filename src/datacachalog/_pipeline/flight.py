@@ -18,13 +18,19 @@ _LONGEST_PAUSE_SECONDS = 0.25
 
 
 class Flight:
-    """One file's claim, to be taken when it turns out that bytes have to come."""
+    """One file's claim, to be taken when it turns out that bytes have to come.
 
-    def __init__(self, target: Target, requests: Requests, cache: CachePort) -> None:
+    Args:
+        target: the file.
+        requests: whose claim it is.
+        claims: the cache, if it has claims (`claims_of`).
+    """
+
+    def __init__(self, target: Target, requests: Requests, claims: ClaimsPort | None) -> None:
         self.claim = Claim(target.key)
         self._target = target
         self._requests = requests
-        self._claims = cache if isinstance(cache, ClaimsPort) else None
+        self._claims = claims
         self._is_held = False
         self._is_given_up = self._claims is None
         self._passed_up_etag: str | None = None
@@ -102,3 +108,8 @@ class Flight:
                 size_bytes=busy.size,
             )
         )
+
+
+def claims_of(cache: CachePort) -> ClaimsPort | None:
+    """Give the cache as one that has claims; to be asked once, as it takes longer than a claim."""
+    return cache if isinstance(cache, ClaimsPort) else None

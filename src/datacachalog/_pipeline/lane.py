@@ -364,22 +364,20 @@ class _Worker:
     def work(self) -> None:
         """Run errands until none is left."""
         lane = self._lane
-        with selectors.DefaultSelector() as selector:
+        with lane.cache.many_here(), selectors.DefaultSelector() as selector:
             selector.register(self._alarm, selectors.EVENT_READ)
             try:
                 while not lane.is_interrupted:
-                    ready = selector.select(0) if self._reads else []
-                    if not ready:
-                        if self._begins_another(selector):
-                            continue
-                        if not self._reads:
-                            break
-                        ready = self._wait(selector)
-                    for key, _ in ready:
+                    while self._begins_another(selector):
+                        pass
+                    if not self._reads:
+                        break
+                    for key, _ in self._wait(selector):
                         if key.fileobj is self._alarm:
                             self._alarm.recv(64)
                         else:
                             self._go_on(selector, self._reads[key.fd])
+                            self._begins_another(selector)  # it is on its way while the next answer is dealt with
                     self._look_at_the_clock(selector)
             finally:
                 for errand in list(self._reads.values()):
@@ -404,17 +402,15 @@ class _Worker:
 
     def _wait(self, selector: selectors.BaseSelector) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for any of the answers, or for the event loop to say that there is more to do."""
-        if self.done:
-            self._settle()
         might_do_more = bool(self._lane.waiting) and time.monotonic() >= self.asks_again_at
         self._is_waiting = True
         if self._lane.is_interrupted or (self._lane.waiting and self.in_flight < self.granted):
             self._is_waiting = False
             return []
-        ready = selector.select(_PATIENCE_SECONDS if might_do_more else _LOOK_SECONDS)
+        ready = selector.select(_PATIENCE_SECONDS if self.done or might_do_more else _LOOK_SECONDS)
         self._is_waiting = False
-        if might_do_more and not ready:
-            self.wants_more = True
+        if not ready and (self.done or might_do_more):
+            self.wants_more = might_do_more
             self._settle()
         return ready
 

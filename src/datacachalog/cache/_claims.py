@@ -11,12 +11,14 @@ Where the file system knows no locks, every claim is granted: work may be done t
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from . import _disk
 
@@ -30,9 +32,15 @@ class LockFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._held: set[int] = set()
+        self._users = 0
         self._mutex = threading.Lock()
         self._handle: int | None = None
         self._seen_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and found to be the one that others open, just now."""
+        return self._handle is not None and time.monotonic() - self._seen_at < _LOOK_SECONDS
 
     def acquire(self, key_hash: str) -> bool:
         """Claim a key, without waiting; whether it was free.
@@ -63,11 +71,26 @@ class LockFile:
                 _unlock(handle, offset)
         self._forget(offset)
 
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep the file open, once it is, though there may be no claim for a moment."""
+        with self._mutex:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._users -= 1
+                self._close_if_unused()
+
     def _forget(self, offset: int) -> None:
         with self._mutex:
             self._held.discard(offset)
-            if not self._held:
-                self._close()
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if not self._held and not self._users:
+            self._close()
 
     def _open(self) -> int:
         """Give the descriptor, of a new file if the cache directory was removed meanwhile."""
@@ -109,6 +132,7 @@ def lock_file(path: str) -> LockFile:
         return known
 
 
+@functools.lru_cache(maxsize=1024)
 def key_hash(uri: str, version_id: str | None) -> str:
     """Give the name under which a key's claim and partials go."""
     return hashlib.sha256(f"{uri}\0{version_id or ''}".encode(errors="surrogatepass")).hexdigest()[:32]

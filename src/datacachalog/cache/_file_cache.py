@@ -22,8 +22,8 @@ import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -109,9 +109,11 @@ class FileCache:
     """
 
     cache_dir: Path
+    _root: str = field(init=False, repr=False, compare=False)
 
     def __init__(self, cache_dir: str | os.PathLike[str]) -> None:
         object.__setattr__(self, "cache_dir", Path(absolute_path(cache_dir)))
+        object.__setattr__(self, "_root", f"{self.cache_dir}{os.sep}")
 
     # -- the port: each method is one hop to a worker thread
 
@@ -295,12 +297,18 @@ class FileCache:
 
     # -- the same, for who is in a worker thread
 
+    def many_here(self) -> AbstractContextManager[None]:
+        """Keep, while a thread sees to many files, what each of them needs."""
+        return lock_file(self._lock_path).kept_open()
+
     def claim_here(self, key: CacheKey) -> Claim | Busy:
         """Claim a file for this process, without waiting; granted also where nothing can be written or locked."""
         partials = self._data_path(_PARTIAL)
         try:
-            self._directory(_LEASE)
-            is_ours = lock_file(self._lock_path).acquire(key_hash(key.uri, key.version_id))
+            locks = lock_file(self._lock_path)
+            if not locks.is_open:
+                self._directory(_LEASE)
+            is_ours = locks.acquire(key_hash(key.uri, key.version_id))
         except (OSError, UnsafePathError):
             is_ours = True  # whether the cache can be written is for those to say who write to it
         if is_ours:
@@ -551,13 +559,19 @@ class FileCache:
         data_path, sidecar_path = self._data_path(place), self._sidecar_path(place)
         self._directory(os.path.dirname(place))
         self._directory(os.path.dirname(f"{_META}/{place}"))
-        for target in (sidecar_path, data_path):
-            if os.path.isdir(target):
+        is_there = False
+        for target in (data_path, sidecar_path):
+            try:
+                mode = os.lstat(target).st_mode
+            except FileNotFoundError:
+                continue
+            if stat.S_ISDIR(mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+            is_there = target is sidecar_path
         with self._new_file() as sidecar:
             _disk.write_all(sidecar, [_sidecar.encode(metadata)])
             sidecar.close()
-            self._note_publishing(place, metadata.size)
+            self._note_publishing(place, metadata.size, is_there=is_there)
             _disk.replace(temporary, data_path)
             _disk.replace(str(sidecar.name), sidecar_path)
         return data_path
@@ -653,9 +667,9 @@ class FileCache:
                 self._directory(_USAGE)
             self._usage.note(places)
 
-    def _note_publishing(self, place: str, size: int) -> None:
-        """Note, before a file is put in its place, that it is used, and how many bytes are added."""
-        if os.path.lexists(self._sidecar_path(place)):
+    def _note_publishing(self, place: str, size: int, *, is_there: bool) -> None:
+        """Note, before a file is put in its place, that it is used if one was there, and how many bytes are added."""
+        if is_there:
             self._note_use([place])
             with suppress(FileNotFoundError):
                 size -= os.lstat(self._data_path(place)).st_size
@@ -690,7 +704,7 @@ class FileCache:
         return self._data_path(_META)
 
     def _data_path(self, place: str) -> str:
-        return f"{self.cache_dir}{os.sep}{place if os.sep == '/' else place.replace('/', os.sep)}"
+        return self._root + (place if os.sep == "/" else place.replace("/", os.sep))
 
     def _sidecar_path(self, place: str) -> str:
         return self._data_path(f"{_META}/{place}.json")
@@ -714,10 +728,13 @@ class FileCache:
         whole = self._data_path(place)
         known = _known_directories.get(whole)
         if known is not None and time.monotonic() - known[2] < _KNOWN_SECONDS:
-            with suppress(OSError):
+            try:
                 found = os.lstat(whole)
+            except OSError:
+                pass
+            else:
                 # Whichever way leads there, it is the one that was looked at.
-                if known[:2] == (found.st_dev, found.st_ino) and stat.S_ISDIR(found.st_mode):
+                if known[1] == found.st_ino and known[0] == found.st_dev and stat.S_ISDIR(found.st_mode):
                     return whole
         self._create_root()
         path = os.fspath(self.cache_dir)

@@ -63,7 +63,7 @@ def candidates(key: CacheKey, *, is_windows: bool = os.name == "nt") -> Iterator
     yield _alternate(key, is_windows=is_windows)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def places(key: CacheKey) -> tuple[str, ...]:
     """Give the candidates of a key on this system; the same ones are asked for several times while a file is fetched.
 

@@ -15,7 +15,8 @@ HEAD_MAX_BYTES = 64 * 1024
 """How long a head may be; S3's own limit for metadata is 2 KB."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: .*)?")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+# A name is a token (RFC 9110, section 5.6.2); the space around a value is none of it.
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[^\r\n\0]*[^\r\n\0 \t])?)[ \t]*(?:\r\n|\Z)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 _NO_BODY = frozenset({204, 304})
@@ -113,14 +114,18 @@ def parse_head(data: bytes | bytearray, *, is_head_request: bool) -> tuple[Head,
 
 def _headers(text: bytes) -> dict[str, str]:
     headers: dict[str, str] = {}
-    if not text:
-        return headers
-    for line in text.decode("latin-1").split("\r\n"):
-        name, colon, value = line.partition(":")
-        if not colon or _NAME.fullmatch(name) is None or "\n" in value or "\r" in value or "\0" in value:
-            raise HttpError(f"the answer has a header line that is none: {line[:60]!r}")
-        name, value = name.lower(), value.strip(" \t")
+    lines = text.decode("latin-1")
+    end = 0
+    for match in _HEADER.finditer(lines):
+        if match.start() != end:
+            break
+        end = match.end()
+        name, value = match.groups()
+        name = name.lower()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if end != len(lines):
+        line = lines[end:].partition("\r\n")[0]
+        raise HttpError(f"the answer has a header line that is none: {line[:60]!r}")
     return headers
 
 

@@ -24,7 +24,7 @@ from ._http1 import ChunkedBody, ConnectionEndedError, Head, HttpError, Origin, 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
-_BUFFER_BYTES = 256 * 1024
+_BUFFER_BYTES = 64 * 1024  # at once; the allocator has to ask the kernel for much more
 _CHUNKED_MOST_BYTES = 1024 * 1024  # of what says nothing of its length: an error, mostly
 
 

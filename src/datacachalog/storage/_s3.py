@@ -12,7 +12,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -740,10 +740,10 @@ def _metadata(answer: Mapping[str, Any], *, size: int, is_whole: bool) -> FileMe
 def _parts_checksum(answer: Mapping[str, Any]) -> str | None:
     """Give the checksum of the parts' checksums, if S3 has one: marked with `-<parts>`."""
     for field_name, algorithm in _CHECKSUM_FIELDS.items():
-        try:
-            return str(PartsChecksum.parse(f"{algorithm}:{answer.get(field_name, '')}"))
-        except ValueError:
-            continue
+        value = answer.get(field_name)
+        if value and "-" in value:
+            with suppress(ValueError):
+                return str(PartsChecksum.parse(f"{algorithm}:{value}"))
     return None
 
 

@@ -6,8 +6,8 @@ Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html for
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 from .._errors import (
@@ -74,8 +74,7 @@ class ChecksumsRefusedError(StorageError):
     """The store doesn't know what was said of checksums; or, as a HEAD's answer has no words, it may be that."""
 
 
-@contextmanager
-def s3_failures(uri: str, version_id: str | None = None) -> Iterator[None]:
+class s3_failures:  # noqa: N801  # used like a function
     """Map what botocore, aiohttp and the network raise.
 
     Args:
@@ -87,16 +86,27 @@ def s3_failures(uri: str, version_id: str | None = None) -> Iterator[None]:
         InvalidSourceError: a bucket name or key that S3 can't have.
         ConfigurationError: settings that botocore refuses.
     """
-    try:
-        yield
-    except DatacachalogError:
-        raise
-    except Exception as error:
-        mapped = _botocores_failure(uri, error, version_id) if "botocore" in sys.modules else None
+
+    __slots__ = ("_uri", "_version_id")
+
+    def __init__(self, uri: str, version_id: str | None = None) -> None:
+        self._uri = uri
+        self._version_id = version_id
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Raise what an error means in its place."""
+        if not isinstance(error, Exception) or isinstance(error, DatacachalogError):
+            return
+        uri = self._uri
+        mapped = _botocores_failure(uri, error, self._version_id) if "botocore" in sys.modules else None
         mapped = mapped or _failure(uri, error)
-        if mapped is None:
-            raise
-        raise mapped from cause_of(error)
+        if mapped is not None:
+            raise mapped from cause_of(error)
 
 
 def _failure(uri: str, error: Exception) -> DatacachalogError | None:
