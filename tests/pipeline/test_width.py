@@ -25,6 +25,12 @@ def test_distant_store_is_asked_for_more_while_that_brings_more():
     assert [4, 8, 16, 32, 32] == observed([(240, 0.1), (480, 0.2), (960, 0.3), (1920, 0.4)])
 
 
+def test_store_whose_answers_are_slow_to_begin_is_asked_for_more_at_once():
+    """Its connections are slow to begin, too, and each gives little."""
+    assert [4, 4, 16, 16] == [Width(64, seconds).wanted for seconds in (0.0, 0.009, 0.01, 0.5)]
+    assert 6 == Width(6, 0.5).wanted
+
+
 def test_full_line_is_left_as_it_is():
     """Twice as many brought no more."""
     assert [4, 8, 8, 8] == observed([(100, 0.1), (104, 0.1), (100, 0.1)])

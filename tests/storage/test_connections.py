@@ -273,3 +273,27 @@ async def test_tls_is_for_servers_that_are_trusted(make, certificate, is_trusted
             with pytest.raises(ssl.SSLCertVerificationError):
                 await way.get(origin)
             assert [] == asked
+
+
+async def test_what_came_over_tls_before_a_break_is_given(certificate, serving):
+    """It is gathered to some extent before it is given, and not lost: a download goes on behind it."""
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(certificate / "cert", certificate / "key")
+
+    async def script(reader, writer, _):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 400_000)
+        await writer.drain()
+        writer.close()
+
+    async def tls() -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(certificate / "cert"))
+
+    received = bytearray()
+    async with serving(script, server_context) as origin:
+        connections = Long(tls, 5).connections
+        answer = await connections.send(origin, REQUEST)
+        with pytest.raises(OSError, match=r"whole|EOF"):
+            await answer.pump(received.extend)
+        answer.close()
+    assert b"x" * 400_000 == received

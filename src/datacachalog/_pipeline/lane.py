@@ -339,6 +339,7 @@ class _Worker:
         self._settled_at = 0.0
         self._looked_at = 0.0
         self._disk_seconds = 0.0
+        self._has_crc = False
         self._reads: dict[int, _Errand] = {}
 
     def __enter__(self) -> Self:
@@ -372,6 +373,7 @@ class _Worker:
                         pass
                     if not self._reads:
                         break
+                    self._load_crc()
                     for key, _ in self._wait(selector):
                         if key.fileobj is self._alarm:
                             self._alarm.recv(64)
@@ -382,6 +384,13 @@ class _Worker:
             finally:
                 for errand in list(self._reads.values()):
                     self._end(selector, errand)
+
+    def _load_crc(self) -> None:
+        """Load what will be needed, which takes a while the first time, while the first answers are on their way."""
+        if not self._has_crc:
+            self._has_crc = True
+            with forks_held_back():
+                crc_functions(self._lane.requests.usual_crc)
 
     def _begins_another(self, selector: selectors.BaseSelector) -> bool:
         lane = self._lane

@@ -381,9 +381,11 @@ class _Download:
             return Elsewhere()
         is_whole = response.stop - response.start == metadata.size
         known = _Checksum(metadata, is_asked=is_whole or crc_algorithm_of(metadata.checksum) is not None)
+        asked_at = anyio.current_time()
         with _single_error(), anyio.move_on_after(_CHECKSUM_SECONDS):
             async with anyio.create_task_group() as tasks:  # this task has its request already
                 tasks.start_soon(self._ask_at_once, known)
+        answer_seconds = anyio.current_time() - asked_at
         metadata, upload_part_bytes = known.metadata, known.upload_part_bytes
         algorithm = crc_to_compute(metadata, self._target, self._requests)
         crc = await loaded_crc(algorithm)
@@ -407,7 +409,7 @@ class _Download:
         others = [_Part(start, stop, start) for start, stop in missing[0 if first is None else 1 :]]
         parts += others
         queue = deque(others)
-        width = Width(min(self._requests.config.max_concurrency, len(parts)))
+        width = Width(min(self._requests.config.max_concurrency, len(parts)), answer_seconds)
         receive = partial(self._receive_parts, queue, width, staging, metadata)
 
         def widen() -> None:

@@ -2,8 +2,8 @@
 
 A connection gives what the way and the server allow it: a distant store some tens of megabytes a second, so it takes
 many to fill a line. Where two or three keep the processor busy, the others only stand in each other's way. So it begins
-with a few and doubles them while they bring more and the work leaves the processor time; a store that asks for slower
-requests gets fewer.
+with a few, with more where answers are slow to begin, and doubles them while they bring more and the work leaves the
+processor time; a store that asks for slower requests gets fewer.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _FIRST = 4
+_FIRST_OF_FAR = 16
+_FAR_SECONDS = 0.01
+"""From there on an answer comes from afar: one over a network nearby takes a few thousandths of a second."""
+
 _MOST = 32
 _LEAST_GROWTH = 1.15
 """By how much the rate must have grown since there were half as many."""
@@ -25,11 +29,13 @@ class Width:
 
     Args:
         most: how many there may be at all.
+        answer_seconds: how long the remote has taken to answer a question; 0 if it wasn't asked one.
         wanted: how many there should be.
         working: how many there are.
     """
 
     most: int
+    answer_seconds: float = 0.0
     wanted: int = 0
     working: int = 0
     _rate_before: float = 0.0
@@ -39,7 +45,7 @@ class Width:
 
     def __post_init__(self) -> None:
         self.most = max(1, min(self.most, _MOST))
-        self.wanted = min(_FIRST, self.most)
+        self.wanted = min(_FIRST if self.answer_seconds < _FAR_SECONDS else _FIRST_OF_FAR, self.most)
 
     def begin(self, now: float, received_bytes: int) -> None:
         """Note what has come before."""

@@ -195,6 +195,7 @@ class BulkConnection:
         self._buffer = memoryview(b"")
         self._leading = b""
         self._head: Head | None = None
+        self._failure: OSError | None = None
 
     def take(self, connected: socket.socket) -> None:
         """Take the socket to use."""
@@ -343,15 +344,35 @@ class BulkConnection:
                 sink(memoryview(data))
             if body.is_done:
                 return
-            piece = self._receive(1)
+            piece = self._receive_some()
 
-    def _receive(self, most_bytes: int) -> memoryview:
-        """Take up to so many bytes, as many at once as can be had with few calls."""
+    def _receive(self, wanted_bytes: int) -> memoryview:
+        """Take so many bytes, or what comes of them before the connection breaks."""
+        count = 0
+        if self._failure is not None:
+            raise self._failure
+        try:
+            with self._timeouts():
+                if self._waits_for_all:
+                    count = self.connected.recv_into(self._buffer[:wanted_bytes], wanted_bytes, socket.MSG_WAITALL)
+                else:
+                    # TLS gives a record at a time, of 16 KiB (RFC 8446, section 5.1).
+                    while count < wanted_bytes and (
+                        taken := self.connected.recv_into(self._buffer[count:wanted_bytes])
+                    ):
+                        count += taken
+        except OSError as failure:
+            if not count:
+                raise
+            self._failure = failure  # of what comes next
+        return self._given(count)
+
+    def _receive_some(self) -> memoryview:
+        """Take what there is."""
         with self._timeouts():
-            if self._waits_for_all:
-                count = self.connected.recv_into(self._buffer[:most_bytes], most_bytes, socket.MSG_WAITALL)
-            else:
-                count = self.connected.recv_into(self._buffer[:most_bytes])
+            return self._given(self.connected.recv_into(self._buffer))
+
+    def _given(self, count: int) -> memoryview:
         if not count:
             raise ConnectionEndedError("the server ended the connection before its answer was whole")
         return self._buffer[:count]
