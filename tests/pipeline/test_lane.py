@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import selectors
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -19,8 +23,9 @@ from datacachalog import (
     S3Storage,
     StorageUnreachableError,
 )
+from datacachalog._pipeline import lane
 from datacachalog.cache import _disk
-from datacachalog.testing import FaultServer, Stall
+from datacachalog.testing import FaultServer, Latency, Stall
 
 from ..conftest import wait_until
 
@@ -78,6 +83,58 @@ async def test_silence_of_one_is_overdue_and_the_others_come(
     assert ["07"] == list(report.errors)
     assert isinstance(report.errors["07"], StorageUnreachableError)
     assert len(NAMES) - 1 == len(report.results)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+async def test_the_limit_is_a_hard_one_where_nothing_is_small(server: FaultServer, tmp_path: Path, most: int) -> None:
+    """Each answer is handed back and keeps its place, and the parts behind it need places of their own."""
+    contents = {f"large-{number}": bytes([number]) * 3_000_000 for number in range(12)}
+    for name, content in contents.items():
+        server.put("bucket", name, content)
+    server.add_faults(Latency(seconds=0.002, times=None))
+    catalog = AsyncCatalog(
+        [Dataset(name, f"s3://bucket/{name}") for name in contents],
+        cache_dir=tmp_path / "cache",
+        config=CatalogConfig(max_concurrency=most, part_bytes=1_500_000),
+        storage=S3Storage(endpoint_url=server.endpoint_url, region="us-east-1"),
+        progress=False,
+    )
+    async with catalog:
+        for _ in range(3):
+            with anyio.fail_after(30):
+                report = await catalog.fetch_all(force=True)
+            assert contents == {name: result.path.read_bytes() for name, result in report.results.items()}
+    assert server.max_concurrent_requests <= most
+
+
+@pytest.mark.parametrize("broken", ["socketpair", "register"])
+async def test_without_descriptors_the_files_come_the_ordinary_way(
+    server: FaultServer, make: Callable[..., AsyncCatalog], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """What the thread needs for itself is not to be had; nothing that it has claimed stays claimed."""
+    server.add_faults(Latency(seconds=0.01, times=None))
+
+    class Selector(selectors.DefaultSelector):
+        """One that has no room for a fourth socket."""
+
+        def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+            if len(self.get_map()) == 3:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().register(fileobj, events, data)
+
+    def no_pair() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with make(lock_wait_seconds=60) as catalog:
+        with monkeypatch.context() as patch, anyio.fail_after(20):
+            if broken == "socketpair":
+                patch.setattr(lane.socket, "socketpair", no_pair)
+            else:
+                patch.setattr(lane.selectors, "DefaultSelector", Selector)
+            report = await catalog.fetch_all()
+        assert len(NAMES) == len(report.results)
+        with anyio.fail_after(20):
+            assert len(NAMES) == len((await catalog.fetch_all(force=True)).results)
 
 
 async def test_a_slow_file_system_is_worth_more_than_one_thread(

@@ -154,6 +154,33 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_no_failure(make, s
         assert [b"hello"] * 3 == [await way.get(origin) for _ in range(3)]
 
 
+@pytest.mark.parametrize(
+    "surplus",
+    [b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", OK.replace(b"hello", b"EVIL!")],
+    ids=["goodbye", "nobody's answer"],
+)
+async def test_g1_what_comes_while_nothing_is_asked_is_no_answer(make, serving, surplus):
+    """A load balancer says goodbye, or something is wrong with it: the next request goes over a new connection."""
+    has_come = asyncio.Event()
+
+    async def script(reader, writer, number):
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(OK)
+            await writer.drain()
+            if number == 1:
+                await asyncio.sleep(0.05)
+                writer.write(surplus)
+                await writer.drain()
+                has_come.set()
+
+    async with serving(script) as origin:
+        way = make()
+        first = await way.get(origin)
+        await has_come.wait()
+        await asyncio.sleep(0.05)
+        assert [b"hello"] * 2 == [first, await way.get(origin)]
+
+
 async def test_a_new_connection_that_is_closed_without_an_answer_is_a_failure(make, serving):
     """It isn't tried for ever."""
 

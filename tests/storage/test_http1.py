@@ -107,6 +107,13 @@ def test_head_without_an_end_is_refused():
         parse_head(b"HTTP/1.1 200 OK\r\nA: " + b"x" * HEAD_MAX_BYTES, is_head_request=False)
 
 
+@pytest.mark.parametrize("line", ["x:" + " " * 60_000 + "\0", "x" * 60_000, "x: " + "a " * 30_000 + "\0"])
+def test_a_line_that_is_none_takes_one_look(line):
+    """However long it is: it is read on the event loop, and by a pattern that could look at it for minutes."""
+    with pytest.raises(HttpError, match="none"):
+        parse_head(f"HTTP/1.1 200 OK\r\n{line}\r\n\r\n".encode(), is_head_request=False)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_head_or_an_error(data):
     """Whatever comes, nothing else is raised."""

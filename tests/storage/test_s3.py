@@ -1051,6 +1051,33 @@ async def test_store_that_refuses_to_be_asked_for_checksums_is_asked_without(way
     assert [b"content"] * 2 == contents
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "kind"), [(503, "SlowDown", ThrottledError), (404, "NoSuchBucket", BucketNotFoundError)]
+)
+@pytest.mark.parametrize("framing", ["length", "chunks", "the end"])
+async def test_what_a_refusal_says_is_read_however_it_is_framed(status, code, kind, framing, tmp_path):
+    """S3 sends errors in chunks, others with a length, and some just end the connection."""
+    said = f"<Error><Code>{code}</Code><Message>said so</Message></Error>".encode()
+
+    def answer(_: Asked) -> bytes:
+        head = f"HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: application/xml\r\n".encode()
+        match framing:
+            case "length":
+                return head + b"Content-Length: %d\r\n\r\n" % len(said) + said
+            case "chunks":
+                return head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(said) + said + b"\r\n0\r\n\r\n"
+            case _:
+                return head + b"\r\n" + said
+
+    async with web_server(answer, ends=True) as web:
+        storage = S3Storage(endpoint_url=web.url, anonymous=True, addressing_style="path")
+        datasets = [Dataset(name, f"s3://bucket/{name}") for name in "ab"]
+        settings = {"config": CatalogConfig(retries=0), "storage": storage, "progress": False}
+        async with AsyncCatalog(datasets, cache_dir=tmp_path / "cache", **settings) as catalog:
+            report = await catalog.fetch_all(on_error="collect")
+    assert [kind, kind] == [type(error) for error in report.errors.values()]
+
+
 async def test_refusal_that_is_not_about_checksums_stays_one_and_they_are_asked_for_again(server, s3):
     """The answer to a HEAD says nothing, so it is asked once more; what refuses that too meant something else."""
     server.add_faults(Status(400, "Odd", method="HEAD", times=3))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -58,6 +59,7 @@ _LOOK_SECONDS = 0.25  # between looks at what is overdue
 _PATIENCE_SECONDS = 0.001  # with nothing to do for longer, there could be more requests in flight
 _SLOW_SECONDS = 0.005  # to publish a file takes a local disk a tenth of that
 _MOST_WORKERS = 16
+_MOST_SOCKETS = 500 if sys.platform == "win32" else sys.maxsize  # that a selector takes there
 _READS_SECONDS = 60.0  # so long credentials are used that were good when they were taken
 
 
@@ -134,7 +136,10 @@ class Lane:
         self._lock = anyio.Lock()
         self._workers: set[_Worker] = set()
         self._threads = anyio.CapacityLimiter(_MOST_WORKERS)
-        self._most = requests.config.max_concurrency
+        self._limit = min(requests.config.max_concurrency, _MOST_SOCKETS)
+        self._most = self._limit
+        self._come = 0
+        self._is_broken = False
         self._tasks = anyio.create_task_group()
 
     async def __aenter__(self) -> Self:
@@ -178,7 +183,7 @@ class Lane:
             DatacachalogError: the remote refused, the bytes are wrong, or the cache can't be written.
         """
         reads = await self._reads_of(target.key.uri)
-        if reads is None:
+        if reads is None or self._is_broken:
             return HandedBack()
         key = target.key
         request = ReadRequest(
@@ -247,6 +252,12 @@ class Lane:
                 await to_its_end(
                     anyio.to_thread.run_sync(worker.work, limiter=self._threads), interrupt=self._interrupt
                 )
+        except (OSError, ValueError):  # no descriptors left, say: what isn't done is done the ordinary way
+            self._is_broken = True
+            while self.waiting:
+                errand = self.waiting.popleft()
+                errand.outcome = HandedBack()
+                worker.done.append(errand)
         finally:
             self._workers.discard(worker)
             self._take_what_is_done(worker)
@@ -268,6 +279,7 @@ class Lane:
             if wanted:
                 has_had_its_turn = self.loop.time() - worker.began_at > _TURN_SECONDS
                 worker.granted = max(0 if has_had_its_turn else 1, worker.granted - wanted)
+                worker.asks_again_at = time.monotonic() + _TURN_SECONDS
             elif not self.waiting:
                 worker.granted = max(1, worker.in_flight)
             elif worker.wants_more:
@@ -275,7 +287,7 @@ class Lane:
                 worker.granted += more
                 worker.asks_again_at = 0.0 if more else time.monotonic() + _TURN_SECONDS
             worker.wants_more = False
-            worker.granted = min(worker.granted, self._most)
+            worker.granted = min(worker.granted, self._most, places.held)
             spare = places.held - max(worker.granted, worker.in_flight)
             may_begin = self.waiting and worker.in_flight < worker.granted
         places.give_back(max(0, spare))
@@ -291,6 +303,8 @@ class Lane:
             outcome = errand.outcome
             if isinstance(outcome, HandedBack):
                 failures += outcome.failure is not None
+                if isinstance(outcome.failure, StorageUnreachableError):
+                    self.forget_ways()  # another address may answer
                 if outcome.answer is not None:
                     self._lend(worker, errand, outcome, outcome.answer)
             if not errand.future.done():
@@ -298,7 +312,9 @@ class Lane:
         if failures:
             self._most = max(1, self._most // 2)
         else:
-            self._most = min(self.requests.config.max_concurrency, self._most + finished // _RECOVERY)
+            self._come += finished
+            more, self._come = divmod(self._come, _RECOVERY)
+            self._most = min(self._limit, self._most + more)
 
     def _lend(self, worker: _Worker, errand: _Errand, outcome: HandedBack, answer: ThreadedAnswer) -> None:
         """Let an answer have its place until it has been dealt with."""
@@ -369,7 +385,7 @@ class _Worker:
             selector.register(self._alarm, selectors.EVENT_READ)
             try:
                 while not lane.is_interrupted:
-                    while self._begins_another(selector):
+                    while not lane.is_interrupted and self._begins_another(selector):
                         pass
                     if not self._reads:
                         break
@@ -459,7 +475,7 @@ class _Worker:
         if is_over or errand.read is None:
             self._finish(errand)
         else:
-            self._reads[errand.read.fileno()] = errand
+            self._reads[errand.read.fileno()] = errand  # before it is registered: `work` ends what is in there
             selector.register(errand.read.fileno(), errand.read.waits_for)
 
     def _finish(self, errand: _Errand) -> None:
@@ -474,10 +490,11 @@ class _Worker:
     def _end(self, selector: selectors.BaseSelector, errand: _Errand) -> None:
         """Leave a file as it was."""
         assert errand.read is not None  # noqa: S101  # it is waited for
-        selector.unregister(errand.read.fileno())
+        with suppress(KeyError):  # that is what has failed
+            selector.unregister(errand.read.fileno())
         errand.read.close()
-        if errand.claim is not None:
-            self._lane.cache.release_here(errand.claim)
+        errand.outcome = HandedBack()
+        self._finish(errand)
 
     def _begin(self, errand: _Errand) -> bool:
         """Claim a file and ask for it; whether that was all there was to do."""

@@ -125,7 +125,7 @@ class BulkConnections:
                 connection = idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if time.monotonic() - connection.used_at < IDLE_SECONDS:
+            if time.monotonic() - connection.used_at < IDLE_SECONDS and (connection.is_new or connection.is_quiet()):
                 return connection
             connection.close()
         return None
@@ -270,6 +270,17 @@ class BulkConnection:
         if self._blocks is not False:
             self._blocks = False
             self.connected.settimeout(0)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since the last answer: neither its end, nor bytes that would be the next one's."""
+        self.dont_block()
+        try:
+            self.connected.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            pass
+        return False
 
     def _block(self) -> None:
         """Let calls wait as long as is waited for a byte."""

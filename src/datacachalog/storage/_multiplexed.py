@@ -67,12 +67,18 @@ async def way_to(owner: BulkConnections, origin: Origin, tls: ssl.SSLContext | N
         TimeoutError: none answered in time.
         OSError: the host has no address, or refused.
     """
-    connection = owner.take_kept(origin)
-    if connection is None:
+    while (connection := owner.take_kept(origin)) is not None:
+        try:
+            peer = connection.peer
+            break
+        except OSError:  # the server has reset it
+            connection.close()
+    else:
         connection = owner.new_connection()
         connection.take(await connected_socket(origin, owner.connect_timeout_seconds))
+        peer = connection.peer
     owner.keep(origin, connection)
-    return Way(owner, origin, connection.peer, tls)
+    return Way(owner, origin, peer, tls)
 
 
 class Exchange:

@@ -595,6 +595,8 @@ class S3ThreadedRead:
         outcome = _OUTCOME_OF_STATUS.get(status)
         if outcome is not None or status in (200, 206):
             return outcome or _outcome_of_bytes(self._request, answer)
+        if answer.content is None:
+            return None  # what it says is still to come
         refusal = error_fields_here(answer)
         error = error_of_answer(self._request.uri, refusal, self._request.version_id)
         if has_expired(refusal) or isinstance(error, ChecksumsRefusedError):

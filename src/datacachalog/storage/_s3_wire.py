@@ -310,8 +310,9 @@ class Wire:
         return self._context
 
     def _route_to(self, bucket: str) -> _Route | None:
-        if bucket in self._routes:
-            return self._routes[bucket]
+        known = self._routes.get(bucket)
+        if known is not None:
+            return known
         certain = self._certain
         prefix = None if certain is None else certain.prefix_of(bucket)
         if certain is None or prefix is None:
