@@ -207,7 +207,7 @@ class ThreadedReads(Protocol):
     """Reads objects in worker threads, without the event loop; several at once."""
 
     def begin(self, request: ReadRequest, most_bytes: int) -> ThreadedRead:
-        """Begin a read in this thread; an answer of more than `most_bytes` is given before its bytes are here."""
+        """Begin a read in this thread; what is only a part, or more than `most_bytes`, is given before it is here."""
         ...
 
 

@@ -107,6 +107,25 @@ async def test_the_limit_is_a_hard_one_where_nothing_is_small(server: FaultServe
     assert server.max_concurrent_requests <= most
 
 
+async def test_the_parts_of_a_large_object_do_not_wait_for_the_first(server: FaultServer, tmp_path: Path) -> None:
+    """Though it has no more bytes than a small object may have."""
+    content = bytes(range(256)) * (16 * 1024)
+    server.put("bucket", "large", content)
+    server.add_faults(Stall(after_bytes=100_000, nth=1))
+    catalog = AsyncCatalog(
+        [Dataset("large", "s3://bucket/large")],
+        cache_dir=tmp_path / "cache",
+        config=CatalogConfig(part_bytes=1024 * 1024),
+        storage=S3Storage(endpoint_url=server.endpoint_url, region="us-east-1"),
+        progress=False,
+    )
+    async with catalog, anyio.create_task_group() as tasks:
+        tasks.start_soon(catalog.fetch, "large")
+        await anyio.to_thread.run_sync(wait_until, lambda: sum(bool(r.is_complete) for r in server.requests) >= 3)
+        server.release()
+    assert content == (tmp_path / "cache" / "bucket" / "large").read_bytes()
+
+
 @pytest.mark.parametrize("broken", ["socketpair", "register"])
 async def test_without_descriptors_the_files_come_the_ordinary_way(
     server: FaultServer, make: Callable[..., AsyncCatalog], monkeypatch: pytest.MonkeyPatch, broken: str

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from ._bulk import BulkAnswer, BulkConnection, BulkConnections
 from ._connections import connected_socket, no_connection
 from ._http1 import ChunkedBody, ConnectionEndedError, Head, HttpError, Origin, parse_head
+from ._http_fields import content_range
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -55,7 +56,8 @@ class Way:
 
         Args:
             request: it.
-            most_bytes: of a body that is wanted in memory; one that doesn't tell its length is taken so in any case.
+            most_bytes: of a body that is wanted in memory; one that doesn't tell its length is taken so in any case,
+                and one that is only a part of something never: there are others to be asked for meanwhile.
         """
         return Exchange(self, request, most_bytes)
 
@@ -163,7 +165,7 @@ class Exchange:
         yield READ  # it is not there yet
         head, leading = yield from self._head(connection, connected)
         answer = BulkAnswer(way.owner, way.origin, connection, head)
-        if not head.is_chunked and (head.length is None or head.length > self._most_bytes):
+        if not head.is_chunked and (head.length is None or head.length > self._most_bytes or _is_part(head)):
             connection.expect(head, leading)
             return answer
         answer.content = yield from self._body(connected, head, leading)
@@ -216,6 +218,17 @@ class Exchange:
                     raise ConnectionEndedError("the server ended the connection before its answer was whole")
                 self.due = time.monotonic() + self._way.owner.read_timeout_seconds
                 return piece
+
+
+def _is_part(head: Head) -> bool:
+    given = head.headers.get("content-range") if head.status == 206 else None
+    if given is None:
+        return False
+    try:
+        start, stop, size = content_range(given)
+    except ValueError:  # for who understands the answer to say
+        return False
+    return stop - start < size
 
 
 def _send(connected: socket.socket, request: bytes) -> Generator[int, None, None]:
