@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -44,7 +45,7 @@ http {{
     tcp_nopush on;
     keepalive_requests 10000000;
     keepalive_timeout 300s;
-    open_file_cache max=20000;
+    open_file_cache max={open_files};
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi;
@@ -126,6 +127,7 @@ def running_nginx(data: Path, checksums: Mapping[str, tuple[int, str]]) -> Itera
     config = _CONFIG.format(
         directory=directory,
         data=data,
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2,  # the other half is for connections
         echo_module=_ECHO_MODULE,
         user="user root;" if os.geteuid() == 0 else "",  # the directory is the user's own
         distant="".join(
