@@ -229,15 +229,15 @@ def test_found_directories_and_depths_are_those_of_fsspec(make):
     """As the file system in memory of fsspec gives them for the same tree."""
     fs, like = make(), fsspec.filesystem("memory", skip_instance_cache=True)
     for path in fs.find(""):
-        like.pipe(f"/root/{path}", b"")
+        like.pipe(f"/top/{path}", b"")
     for root in ("", "many", "many/2024", "one", "nothing"):
         for depth in (None, 1, 2):
             for withdirs in (False, True):
-                expected = like.find(f"/root/{root}".rstrip("/"), maxdepth=depth, withdirs=withdirs)
-                expected = [path.removeprefix("/root").removeprefix("/") for path in expected]
+                expected = like.find(f"/top/{root}".rstrip("/"), maxdepth=depth, withdirs=withdirs)
+                expected = [path.removeprefix("/top").removeprefix("/") for path in expected]
                 found = fs.find(root, maxdepth=depth, withdirs=withdirs)
                 assert [path for path in expected if path] == found, (root, depth, withdirs)
-    like.rm("/root", recursive=True)
+    like.rm("/top", recursive=True)
 
 
 def test_info_tells_size_time_and_version(make, memory):
