@@ -31,7 +31,7 @@ from ._events import DatasetFailed, DatasetFinished, DatasetResolved, FileFinish
 from ._models import Dataset, FetchResult
 from ._pipeline.adopt import copied, find_entries
 from ._pipeline.composite import compare_parts
-from ._pipeline.flight import Flight, claims_of
+from ._pipeline.flight import Flight, claims_of, lock_of
 from ._pipeline.lane import HandedBack, Lane, Published, lane_of
 from ._pipeline.locked import check_remote
 from ._pipeline.lookahead import decide_now, entries_of, is_listable
@@ -292,7 +292,7 @@ class Fetching:
     # -- one file
 
     async def _fetch_file(self, target: Target, entry: CacheEntry | None) -> FileResult:
-        lock = self._locks.setdefault(target.key, anyio.Lock(fast_acquire=True))
+        lock = lock_of(self._locks, target.key)
         must_look_again = lock.locked()
         async with lock:
             if must_look_again:  # somebody has just fetched it
@@ -457,7 +457,7 @@ class Fetching:
         """Give what is in a file that was fetched, if it is an archive; one task at a time unpacks it."""
         archive_format = format_of(dataset.unpack, target.key.uri)
         while archive_format is not None:
-            lock = self._locks.setdefault(target.key, anyio.Lock())
+            lock = lock_of(self._locks, target.key)
             async with lock:
                 flight = Flight(target, self._requests, self._claims)
                 try:

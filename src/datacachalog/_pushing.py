@@ -18,7 +18,7 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from ._digests import DEFAULT_CRC, crc_functions, digest_chunks
+from ._digests import DEFAULT_CRC, digest_chunks
 from ._errors import (
     AccessDeniedError,
     CacheError,
@@ -31,9 +31,10 @@ from ._errors import (
 )
 from ._events import DatasetFailed, DatasetFinished, FileFinished
 from ._models import Dataset, FileMetadata
-from ._pipeline.flight import Flight, claims_of
+from ._pipeline.flight import Flight, claims_of, lock_of
 from ._pipeline.requests import Requests
 from ._pipeline.resolve import Resolver, Target
+from ._pipeline.transfer import crc_here
 from ._pipeline.upload import (
     Anything,
     Expected,
@@ -48,7 +49,6 @@ from ._pipeline.upload import (
 from ._pipeline.verify import verify_pin, verify_uploaded
 from ._pipeline.workers import each
 from ._sources import absolute_path
-from ._threads import forks_held_back
 from .ports import CacheKey, CachePort, LocalFileChangedError, SnapshotsPort
 
 _IN_MEMORY_BYTES = 1024 * 1024
@@ -119,7 +119,7 @@ class Pushing:
             raise StorageUnreachableError(target.key.uri, "offline: nothing may be pushed")
         self._requests.writer(target.key.uri)
         local = await anyio.to_thread.run_sync(_look_at, path, target.key.uri)
-        async with self._locks.setdefault(target.key, anyio.Lock()):
+        async with lock_of(self._locks, target.key):
             flight = Flight(target, self._requests, claims_of(self._cache))
             try:
                 await flight.wait()
@@ -181,8 +181,7 @@ def _look_at(path: str, uri: str) -> _Local:
         ConfigurationError: it is no regular file.
         TransferError: somebody is writing to it.
     """
-    with forks_held_back():
-        crc_functions(DEFAULT_CRC)
+    crc_here(DEFAULT_CRC)
     try:
         path = absolute_path(path)
         found = os.stat(path)

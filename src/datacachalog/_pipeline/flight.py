@@ -6,10 +6,12 @@ the bytes to be right (G2): an owner that makes no progress is waited for only s
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import anyio
 
 from .._events import TransferAwaited
-from ..ports import Busy, CachePort, Claim, ClaimsPort
+from ..ports import Busy, CacheKey, CachePort, Claim, ClaimsPort
 from .requests import Requests
 from .resolve import Target
 
@@ -108,6 +110,11 @@ class Flight:
                 size_bytes=busy.size,
             )
         )
+
+
+def lock_of(locks: MutableMapping[CacheKey, anyio.Lock], key: CacheKey) -> anyio.Lock:
+    """Give the lock of a file on this event loop; where nobody holds it, taking it doesn't wait for the loop."""
+    return locks.setdefault(key, anyio.Lock(fast_acquire=True))
 
 
 def claims_of(cache: CachePort) -> ClaimsPort | None:

@@ -29,9 +29,9 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
-from .._digests import crc_functions, format_crc
+from .._digests import format_crc
 from .._errors import StorageError, StorageUnreachableError, ThrottledError
-from .._threads import forks_held_back, known_as_asyncio, to_its_end
+from .._threads import known_as_asyncio, to_its_end
 from ..ports import (
     Busy,
     CacheEntry,
@@ -48,7 +48,7 @@ from ..ports import (
 )
 from .requests import Requests
 from .resolve import Target
-from .transfer import SMALL_BYTES, Staged, crc_to_compute
+from .transfer import SMALL_BYTES, Staged, crc_here, crc_to_compute
 from .verify import verify_here
 
 _FIRST_REQUESTS = 4  # in flight, before it shows that more are of use
@@ -355,7 +355,6 @@ class _Worker:
         self._settled_at = 0.0
         self._looked_at = 0.0
         self._disk_seconds = 0.0
-        self._has_crc = False
         self._reads: dict[int, _Errand] = {}
 
     def __enter__(self) -> Self:
@@ -389,7 +388,7 @@ class _Worker:
                         pass
                     if not self._reads:
                         break
-                    self._load_crc()
+                    crc_here(lane.requests.usual_crc)  # read from disk the first time, while answers are on their way
                     for key, _ in self._wait(selector):
                         if key.fileobj is self._alarm:
                             self._alarm.recv(64)
@@ -400,13 +399,6 @@ class _Worker:
             finally:
                 for errand in list(self._reads.values()):
                     self._end(selector, errand)
-
-    def _load_crc(self) -> None:
-        """Load what will be needed, which takes a while the first time, while the first answers are on their way."""
-        if not self._has_crc:
-            self._has_crc = True
-            with forks_held_back():
-                crc_functions(self._lane.requests.usual_crc)
 
     def _begins_another(self, selector: selectors.BaseSelector) -> bool:
         lane = self._lane
@@ -535,8 +527,7 @@ class _Worker:
 
     def _publish(self, errand: _Errand, response: ReadResponse, pieces: tuple[bytes, ...]) -> Published:
         algorithm = crc_to_compute(response.metadata, errand.target, self._lane.requests)
-        with forks_held_back():  # the first time it is imported
-            update = crc_functions(algorithm).update
+        update = crc_here(algorithm).update
         crc = length = 0
         for piece in pieces:
             crc = update(piece, crc)

@@ -651,15 +651,18 @@ _loaded: set[CrcAlgorithm] = set()
 
 async def loaded_crc(algorithm: CrcAlgorithm) -> CrcFunctions:
     """Give a CRC's functions; their first use reads a library from disk, in a worker thread."""
+    if algorithm in _loaded:
+        return crc_functions(algorithm)
+    return await anyio.to_thread.run_sync(crc_here, algorithm)
+
+
+def crc_here(algorithm: CrcAlgorithm) -> CrcFunctions:
+    """The same, in this thread."""
     if algorithm not in _loaded:
-        await anyio.to_thread.run_sync(_load_crc, algorithm)
+        with forks_held_back():
+            crc_functions(algorithm)
         _loaded.add(algorithm)
     return crc_functions(algorithm)
-
-
-def _load_crc(algorithm: CrcAlgorithm) -> None:
-    with forks_held_back():
-        crc_functions(algorithm)
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class LockFile:
         """Give the descriptor, of a new file if the cache directory was removed meanwhile."""
         now = time.monotonic()
         if self._handle is not None:
-            if now - self._seen_at < _LOOK_SECONDS:
+            if self.is_open:
                 return self._handle
             self._seen_at = now
             try:

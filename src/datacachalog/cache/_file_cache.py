@@ -366,7 +366,7 @@ class FileCache:
 
     async def use(self, paths: Sequence[Path]) -> list[Path]:
         """Note that these files are given to a caller now, and tell which of them are no longer there."""
-        prefix = len(os.fspath(self.cache_dir)) + 1
+        prefix = len(self._root)
         places = [str(path)[prefix:].replace(os.sep, "/") for path in paths]
         if self._usage.is_noted(places):
             return []

@@ -76,7 +76,7 @@ class BulkConnections:
             except ConnectionError:
                 if connection.has_answered:
                     raise
-        connection = BulkConnection(self.read_timeout_seconds)
+        connection = self.new_connection()
         return await self._exchange(connection, origin, request)
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class BulkConnections:
                 connection = idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if time.monotonic() - connection.used_at < IDLE_SECONDS and (connection.is_new or connection.is_quiet()):
+            if time.monotonic() - connection.used_at < IDLE_SECONDS and connection.is_quiet():
                 return connection
             connection.close()
         return None

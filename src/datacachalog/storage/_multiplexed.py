@@ -69,18 +69,12 @@ async def way_to(owner: BulkConnections, origin: Origin, tls: ssl.SSLContext | N
         TimeoutError: none answered in time.
         OSError: the host has no address, or refused.
     """
-    while (connection := owner.take_kept(origin)) is not None:
-        try:
-            peer = connection.peer
-            break
-        except OSError:  # the server has reset it
-            connection.close()
-    else:
+    connection = owner.take_kept(origin)
+    if connection is None:
         connection = owner.new_connection()
         connection.take(await connected_socket(origin, owner.connect_timeout_seconds))
-        peer = connection.peer
     owner.keep(origin, connection)
-    return Way(owner, origin, peer, tls)
+    return Way(owner, origin, connection.peer, tls)
 
 
 class Exchange:
@@ -185,17 +179,10 @@ class Exchange:
                 return head, received[begin:]
 
     def _body(self, connected: socket.socket, head: Head, leading: bytes) -> Generator[int, None, tuple[bytes, ...]]:
-        pieces = [leading] if leading else []
         if head.is_chunked:
-            body, received_bytes = ChunkedBody(), 0
-            pieces = [body.feed(leading)]
-            while not body.is_done:
-                pieces.append(body.feed((yield from self._received(connected))))
-                received_bytes += len(pieces[-1])
-                if received_bytes > _CHUNKED_MOST_BYTES:
-                    raise HttpError("the answer says nothing of its length, and is too long")
-            return tuple(pieces)
+            return ((yield from self._chunks(connected, leading)),)
         assert head.length is not None  # noqa: S101  # the caller has seen to it
+        pieces = [leading] if leading else []
         missing = head.length - len(leading)
         while missing > 0:
             pieces.append((yield from self._received(connected)))
@@ -203,6 +190,15 @@ class Exchange:
         if missing < 0:
             raise HttpError("more bytes came than the answer had announced")
         return tuple(pieces)
+
+    def _chunks(self, connected: socket.socket, leading: bytes) -> Generator[int, None, bytes]:
+        chunks = ChunkedBody()
+        body = chunks.feed(leading)
+        while not chunks.is_done:
+            body += chunks.feed((yield from self._received(connected)))
+            if len(body) > _CHUNKED_MOST_BYTES:
+                raise HttpError("the answer says nothing of its length, and is too long")
+        return body
 
     def _received(self, connected: socket.socket) -> Generator[int, None, bytes]:
         """Take what has come, when something has come."""

@@ -70,9 +70,7 @@ def answer_of(store: ObjectStore, request: Request, *, has_checksums_on_ranges: 
 
 def _get_object(store: ObjectStore, request: Request, *, has_checksums_on_ranges: bool) -> Answer:
     version = store.find(request.bucket, request.key, request.query.get("versionId"))
-    headers = _version_headers(version)
-    if store.is_versioned(request.bucket):  # the "null" of one that was written before, too
-        headers["x-amz-version-id"] = version.version_id
+    headers = _version_headers(version, is_versioned=store.is_versioned(request.bucket))
     _check_read_conditions(request, version, headers)
     size = len(version.data)
     wanted = _part_of(request, version) or _range_of(request, size)
@@ -90,12 +88,13 @@ def _get_object(store: ObjectStore, request: Request, *, has_checksums_on_ranges
     return Answer(200 if wanted is None else 206, headers, body, stop - start)
 
 
-def _version_headers(version: StoredVersion) -> dict[str, str]:
+def _version_headers(version: StoredVersion, *, is_versioned: bool = False) -> dict[str, str]:
+    """Give what tells the version; that it is "null" is told where the bucket keeps versions by now."""
     headers = {
         "ETag": f'"{version.etag}"',
         "Last-Modified": format_datetime(version.last_modified.astimezone(UTC), usegmt=True),
     }
-    if version.version_id != "null":
+    if is_versioned or version.version_id != "null":
         headers["x-amz-version-id"] = version.version_id
     return headers
 
