@@ -159,7 +159,7 @@ async def test_without_descriptors_the_files_come_the_ordinary_way(
 async def test_a_slow_file_system_is_worth_more_than_one_thread(
     make: Callable[..., AsyncCatalog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is on a network, say, could do several things at once."""
+    """One that is on a network, say, could do several things at once; here, while others wait to be asked for."""
     threads = set()
     replace = _disk.replace
 
@@ -169,7 +169,7 @@ async def test_a_slow_file_system_is_worth_more_than_one_thread(
         replace(source, target)
 
     monkeypatch.setattr(_disk, "replace", slow_replace)
-    async with make() as catalog:
+    async with make(max_concurrency=6) as catalog:
         report = await catalog.fetch_all()
     assert len(NAMES) == len(report.results)
     assert len(threads) > 1
