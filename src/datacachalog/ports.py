@@ -473,7 +473,7 @@ class Staging(Protocol):
         ...
 
     def part(self, start: int, stop: int) -> AbstractAsyncContextManager[PartWriter]:
-        """Open a writer for these bytes. Parts don't overlap; each has one writer."""
+        """Give a writer for these bytes: it says what can't be written. Parts don't overlap; each has one writer."""
         ...
 
     async def digest(self, algorithm: str, start: int, stop: int) -> str:

@@ -154,6 +154,9 @@ async def test_g8_a_link_planted_while_a_file_is_staged_is_not_written(tmp_path,
             await writer.write([LARGE[:100]])
         os.unlink(staging.path)
         os.symlink(target, staging.path)
-        with pytest.raises(CacheError):
-            await staging.part(100, 200).__aenter__()
+        async with staging.part(100, 200) as writer:
+            with pytest.raises(CacheError):
+                await writer.write([LARGE[100:200]])
+            with pytest.raises(CacheError):
+                writer.write_here(memoryview(LARGE[100:200]))
     assert before == tree(outside)

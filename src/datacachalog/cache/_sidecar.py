@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
 
 from .._models import CacheMetadata
 
@@ -16,17 +15,22 @@ FORMAT = 1
 _FIELDS = tuple(field.name for field in fields(CacheMetadata))
 _KNOWN = frozenset(_FIELDS)
 _TIMES = ("last_modified", "cached_at")
-# `indent` would do the same with the slow half of the json module.
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",\n ", ": ")).encode
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _decode = json.JSONDecoder().decode
 
 
 def encode(metadata: CacheMetadata) -> bytes:
     """Write a sidecar, a field a line."""
-    values: dict[str, Any] = {"format": FORMAT, **{name: getattr(metadata, name) for name in _FIELDS}}
-    for name in _TIMES:
-        values[name] = None if values[name] is None else values[name].isoformat()
-    return (_encode(values) + "\n").encode("utf-8", "surrogatepass")
+    lines = [f'"format": {FORMAT}', *(f'"{name}": {_value(getattr(metadata, name))}' for name in _FIELDS)]
+    return ("{" + ",\n ".join(lines) + "}\n").encode("utf-8", "surrogatepass")
+
+
+def _value(value: datetime | str | int | None) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    return _encode(value) if isinstance(value, str) else str(value)
 
 
 def decode(text: bytes) -> CacheMetadata | None:

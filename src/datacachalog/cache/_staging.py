@@ -50,21 +50,13 @@ class StagedFile:
 
     @asynccontextmanager
     async def part(self, start: int, stop: int) -> AsyncIterator[StagedPart]:
-        """Open a writer for these bytes.
-
-        Raises:
-            CacheError: the file can't be opened.
-        """
+        """Give a writer for these bytes. It opens the file when the first come, and closes it with the last."""
         update = crc_functions(self.crc_algorithm).update
-        with cache_failures(self.path):
-            opening = anyio.to_thread.run_sync(_PartFile, self.path, start, stop, update, self.partial.note)
-            file = await to_its_end(opening, undo=lambda file: anyio.to_thread.run_sync(file.close))
-        handle = wrap(file)
+        part = StagedPart(self, lambda: _PartFile(self.path, start, stop, update, self.partial.note), start)
         try:
-            yield StagedPart(self, file, handle)
+            yield part
         finally:
-            with cache_failures(self.path):
-                await to_its_end(handle.close())
+            await part.close()
 
     async def digest(self, algorithm: str, start: int, stop: int) -> str:
         """Read bytes `start` (inclusive) to `stop` (exclusive) and give their digest.
@@ -79,35 +71,49 @@ class StagedFile:
 class StagedPart:
     """Writes one part of a staged file."""
 
-    def __init__(self, staged: StagedFile, file: _PartFile, handle: Any) -> None:
+    def __init__(self, staged: StagedFile, opened: Callable[[], _PartFile], start: int) -> None:
         self._staged = staged
-        self._file = file
-        self._handle = handle
+        self._opened = opened
+        self._nothing = Segment(start, start, 0)
+        self._file: _PartFile | None = None
 
     @property
     def segment(self) -> Segment:
         """What is written of the part so far."""
-        return self._file.segment
+        return self._nothing if self._file is None else self._file.segment
 
     async def write(self, chunks: Sequence[bytes]) -> None:
         """Append the chunks; finished even when the caller is cancelled.
 
         Raises:
             CacheFullError: no space, or no quota, left.
+            CacheError: the file can't be opened.
         """
         self._staged.is_written = True
         with cache_failures(self._staged.path):
-            await to_its_end(self._handle.writelines(chunks))
+            if self._file is None:
+                opening = anyio.to_thread.run_sync(self._opened)
+                self._file = await to_its_end(opening, undo=lambda file: anyio.to_thread.run_sync(file.close))
+            await to_its_end(wrap(self._file).writelines(chunks))
 
     def write_here(self, piece: memoryview) -> None:
         """Append the piece, in this worker thread; of the segment, only whole megabytes are noted at once.
 
         Raises:
             CacheFullError: no space, or no quota, left.
+            CacheError: the file can't be opened.
         """
         self._staged.is_written = True
         with cache_failures(self._staged.path):
+            if self._file is None:
+                self._file = self._opened()
             self._file.write_piece(piece)
+
+    async def close(self) -> None:
+        """Note what isn't noted yet, and close the file, unless that is done already."""
+        if self._file is not None and not self._file.closed:
+            with cache_failures(self._staged.path):
+                await to_its_end(anyio.to_thread.run_sync(self._file.close))
 
 
 class _PartFile(FileIO):
@@ -136,9 +142,11 @@ class _PartFile(FileIO):
         self._note_segment()
 
     def write_piece(self, piece: memoryview) -> None:
-        """Write the bytes, and note them in the journal as soon as that is worth it."""
+        """Write the bytes, and note them in the journal as soon as that is worth it; close the file at its end."""
         self._append([piece])
-        if self.segment.stop - self._noted >= _NOTE_BYTES:
+        if self.segment.stop == self._end:
+            self.close()
+        elif self.segment.stop - self._noted >= _NOTE_BYTES:
             self._note_segment()
 
     def close(self) -> None:
