@@ -66,14 +66,22 @@ def run_process(command: Sequence[str], environment: dict[str, str] | None = Non
     return Run(wall, said.get("call_seconds"), cpu, usage.ru_maxrss * 1024, said)
 
 
+_FAR_BEHIND, _LONG_SECONDS = 10, 5.0
+"""Times the time of the fastest, and a process that takes so long: there a spread is of less interest than the hour."""
+
+
 def in_turn(contenders: dict[str, Callable[[], Run]], rounds: int, *, label: str) -> dict[str, list[Run]]:
     """Run each contender `rounds` times, one after the other, after a round that counts for nothing.
 
-    A contender that fails is left out from then on, with its error on standard error.
+    A contender that fails is left out from then on, with its error on standard error. One that took many times as long
+    as the fastest in the first round runs once more only.
     """
     runs: dict[str, list[Run]] = {name: [] for name in contenders}
+    first: dict[str, float] = {}
     for number in range(rounds + 1):
         for name in list(runs):
+            if number > 1 and first[name] > max(_LONG_SECONDS, _FAR_BEHIND * min(first.values())):
+                continue
             with contextlib.suppress(OSError):
                 os.sync()  # what the one before has written is not this one's to write back
             try:
@@ -85,6 +93,8 @@ def in_turn(contenders: dict[str, Callable[[], Run]], rounds: int, *, label: str
             print(f"{label} {number}/{rounds} {name:<24} {run.wall_seconds:7.3f} s", file=sys.stderr, flush=True)
             if number:
                 runs[name].append(run)
+            else:
+                first[name] = run.wall_seconds
     return runs
 
 
@@ -97,6 +107,7 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
     """Give the medians of a contender's runs, with the least and the most."""
     calls = [run.call_seconds for run in runs if run.call_seconds is not None]
     return {
+        "runs": len(runs),
         "wall_seconds": spread([run.wall_seconds for run in runs]),
         **({"call_seconds": spread(calls)} if calls else {}),
         "cpu_seconds": spread([run.cpu_seconds for run in runs]),
