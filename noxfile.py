@@ -171,7 +171,8 @@ def bench(session: nox.Session) -> None:
     """Run each benchmark, or those that are named; with options, keep nothing: `nox -s bench -- downloads --quick`."""
     install_programs(session, BENCH_PROGRAMS, "the benchmarks start servers")
     environment = {"BENCH_NGINX_ROOT": str(unpacked_nginx(session, BENCH_NGINX, "the benchmarks start an nginx"))}
-    session.install(".[cli]", *group("bench"))  # with its bytecode, as whoever installs it has it
+    # With its bytecode, as whoever has used it once: uv leaves that to the first use, which may not be allowed to.
+    session.install(".[cli]", *group("bench"), env={"UV_COMPILE_BYTECODE": "1"})
     arguments = list(session.posargs)
     first_option = next((number for number, text in enumerate(arguments) if text.startswith("-")), len(arguments))
     names, options = arguments[:first_option], arguments[first_option:]
