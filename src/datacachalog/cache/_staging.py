@@ -89,12 +89,9 @@ class StagedPart:
             CacheFullError: no space, or no quota, left.
             CacheError: the file can't be opened.
         """
-        self._staged.is_written = True
         with cache_failures(self._staged.path):
-            if self._file is None:
-                opening = anyio.to_thread.run_sync(self._opened)
-                self._file = await to_its_end(opening, undo=lambda file: anyio.to_thread.run_sync(file.close))
-            await to_its_end(wrap(self._file).writelines(chunks))
+            file = self._file or await to_its_end(anyio.to_thread.run_sync(self._open))
+            await to_its_end(wrap(file).writelines(chunks))
 
     def write_here(self, piece: memoryview) -> None:
         """Append the piece, in this worker thread; of the segment, only whole megabytes are noted at once.
@@ -103,17 +100,20 @@ class StagedPart:
             CacheFullError: no space, or no quota, left.
             CacheError: the file can't be opened.
         """
-        self._staged.is_written = True
         with cache_failures(self._staged.path):
-            if self._file is None:
-                self._file = self._opened()
-            self._file.write_piece(piece)
+            self._open().write_piece(piece)
 
     async def close(self) -> None:
         """Note what isn't noted yet, and close the file, unless that is done already."""
         if self._file is not None and not self._file.closed:
             with cache_failures(self._staged.path):
                 await to_its_end(anyio.to_thread.run_sync(self._file.close))
+
+    def _open(self) -> _PartFile:
+        if self._file is None:
+            self._file = self._opened()
+            self._staged.is_written = True
+        return self._file
 
 
 class _PartFile(FileIO):
