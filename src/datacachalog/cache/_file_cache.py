@@ -65,6 +65,7 @@ from ._manifest import Limits
 from ._partials import Partial, begin, in_progress, missing_range, resumable
 from ._processes import tag
 from ._reads import read_in_thread
+from ._recent import MOST_AT_ONCE, Recent, recent_of
 from ._removal import Ground, is_as_published, remove_entry
 from ._snapshots import Copying, LocalCopy
 from ._staging import StagedFile
@@ -123,6 +124,12 @@ class FileCache:
         Raises:
             UnsafePathError: a `cache_path` that leaves the cache directory.
         """
+        if len(keys) <= MOST_AT_ONCE:
+            recalled = self._recent.recall(keys)
+            if recalled is not None:
+                await anyio.lowlevel.checkpoint()  # others have their turn, as if there had been something to wait for
+                return recalled
+            return await read_in_thread(functools.partial(self._find_few, keys))
         found: list[CacheEntry | None] = []
         for start in range(0, len(keys), _LOOKUPS_A_HOP):
             found += await read_in_thread(functools.partial(self._find_all, keys[start : start + _LOOKUPS_A_HOP]))
@@ -467,6 +474,14 @@ class FileCache:
     def _find_all(self, keys: Sequence[CacheKey]) -> list[CacheEntry | None]:
         return [self._find(key) for key in keys]
 
+    def _find_few(self, keys: Sequence[CacheKey]) -> list[CacheEntry | None]:
+        """Look for copies that may be asked for again."""
+        found: list[CacheEntry | None] = []
+        for key in keys:
+            place = places(key)[0]
+            found.append(self._recent.find(key, self._sidecar_path(place), self._data_path(place), self._find))
+        return found
+
     def _find(self, key: CacheKey) -> CacheEntry | None:
         for place in places(key):
             entry = self._read(place, key)
@@ -477,15 +492,7 @@ class FileCache:
     def _read(self, place: str, key: CacheKey | None) -> CacheEntry | None:
         """Read the entry at a place; of any object if no key is given; None if its file isn't as it was published."""
         entry = self._read_sidecar(place, key)
-        if entry is None:
-            return None
-        try:
-            found = os.lstat(self._data_path(place))
-        except OSError:
-            return None
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        if (found.st_size, found.st_mtime_ns) != (entry.metadata.size, entry.metadata.mtime_ns):
+        if entry is None or not is_as_published(self._data_path(place), entry.metadata):
             return None
         return entry
 
@@ -630,6 +637,10 @@ class FileCache:
         return removed
 
     # -- bounds
+
+    @property
+    def _recent(self) -> Recent:
+        return recent_of(self._root)
 
     @property
     def _usage(self) -> Usage:

@@ -2,8 +2,8 @@
 
 A read has no effect, so whoever is cancelled leaves it to itself. That makes this the quick one of two ways: it takes
 no task and no shield, as work that writes does (`_hops`), and no pool's futures: a queue there, and the loop's own way
-back. There is no read without a thread, though a look at two small files takes no longer than the way to one: on a file
-system that hangs, a network's say, it would stop the event loop, and nothing tells beforehand.
+back. There is no read without a thread, though one of two small files takes no longer than the way to one: on a file
+system that hangs, a network's say, it would stop the event loop. What needs no read is in `_recent`.
 """
 
 from __future__ import annotations
