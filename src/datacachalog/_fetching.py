@@ -7,7 +7,7 @@ means for a file that is cached is decided here: a copy is served instead, or th
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -34,7 +34,7 @@ from ._pipeline.composite import compare_parts
 from ._pipeline.flight import Flight, claims_of, lock_of
 from ._pipeline.lane import HandedBack, Lane, Published, lane_of
 from ._pipeline.locked import check_remote
-from ._pipeline.lookahead import decide_now, entries_of, is_listable
+from ._pipeline.lookahead import Copies, copies_of, decide_now, is_listable
 from ._pipeline.plan import Adopt, Decision, Download, Revalidate, Unavailable, UseCached
 from ._pipeline.report import FileResult, cached_result, fetch_result, file_result, stale_result
 from ._pipeline.requests import Requests
@@ -140,8 +140,9 @@ class Fetching:
     async def _run(self, datasets: Sequence[Dataset]) -> None:
         if not self._is_offline:
             await self._resolver.prepare(datasets, self._requests)
-        entries = await entries_of(datasets, self._resolver, self._cache)
-        others, revalidations = await self._use_cached(datasets, entries)
+        copies = await copies_of(datasets, self._resolver, self._cache)
+        entries = copies.entries
+        others, revalidations = await self._use_cached(datasets, copies)
         if not (others or revalidations):
             return
         async with AsyncExitStack() as stack:
@@ -161,7 +162,7 @@ class Fetching:
     async def _fetch_each(
         self,
         datasets: Sequence[Dataset],
-        entries: dict[CacheKey, CacheEntry | None],
+        entries: Mapping[CacheKey, CacheEntry | None],
         at_once: anyio.CapacityLimiter | None = None,
     ) -> None:
         """Fetch datasets by the ordinary way; `at_once` is shared with others that are fetched at the same time."""
@@ -185,7 +186,7 @@ class Fetching:
     # -- copies that are served as they are
 
     async def _use_cached(
-        self, datasets: Sequence[Dataset], entries: dict[CacheKey, CacheEntry | None]
+        self, datasets: Sequence[Dataset], copies: Copies
     ) -> tuple[list[Dataset], list[_Revalidation]]:
         """Serve the copies that need no request; give the other datasets, and those of which a listing may tell.
 
@@ -194,10 +195,8 @@ class Fetching:
         others: list[Dataset] = []
         revalidations: list[_Revalidation] = []
         async for dataset in in_turns(datasets):
-            target = self._resolver.known(dataset) if entries and dataset.unpack is None else None
-            decision: Decision | None = None
-            if target is not None and target.key in entries:
-                decision = self._decide(target, entries[target.key])
+            target = copies.targets.get(dataset.name) if dataset.unpack is None else None
+            decision: Decision | None = None if target is None else self._decide(target, copies.entries[target.key])
             if target is not None and isinstance(decision, UseCached):
                 self._finish(dataset, target.key.uri, decision)
             elif target is not None and isinstance(decision, Revalidate) and is_listable(target):
@@ -238,7 +237,7 @@ class Fetching:
         notify(_file_finished(operation, dataset.name, uri, result))
         notify(DatasetFinished(operation=operation, dataset=dataset.name))
 
-    async def _fetch_dataset(self, dataset: Dataset, entries: dict[CacheKey, CacheEntry | None]) -> list[FileResult]:
+    async def _fetch_dataset(self, dataset: Dataset, entries: Mapping[CacheKey, CacheEntry | None]) -> list[FileResult]:
         requests, resolver = self._requests, self._resolver
         outage: StorageError | None = None
         known = resolver.known(dataset)

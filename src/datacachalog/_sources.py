@@ -7,7 +7,6 @@ to the remote is the source's address.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -118,13 +117,12 @@ def is_web(source: str) -> bool:
     return bool(separator) and scheme.lower() in ("http", "https")
 
 
-@functools.lru_cache(maxsize=4096)
 def is_several(source: str) -> bool:
     """Whether a source is a glob or a prefix, which may match any number of files.
 
     An HTTP(S) source with a query is neither, unless its path has a `*` or `[`.
     """
-    if not is_web(source):
+    if source[:4].lower() != "http" or not is_web(source):  # seen at once, as a catalog may have very many
         return source.endswith("/") or _WILDCARD.search(source) is not None
     rest, has_query, _ = source.partition("://")[2].partition("?")
     path = rest.partition("/")[2]

@@ -343,10 +343,12 @@ async def test_bucket_without_objects_lists_as_empty(server, s3):
     assert ((), None) == ((page := await list_page(s3, "s3://empty/")).objects, page.next_token)
 
 
-async def test_listing_leaves_botocores_parser_nothing_to_do(server, s3, monkeypatch):
-    """The page is read by one that is ten times as quick; botocore's sees an empty answer."""
+async def test_listing_leaves_botocores_parsers_nothing_to_do(server, s3, monkeypatch):
+    """By the client too the page is read by one that is ten times as quick; botocore's see an empty answer."""
     from aiobotocore.parsers import AioRestXMLParser as Parser
 
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("botocore.handlers.ETree", None)  # what it looks for errors with
     server.put("bucket", "a.bin", b"content")
     seen = []
     parse = Parser.parse
@@ -355,13 +357,16 @@ async def test_listing_leaves_botocores_parser_nothing_to_do(server, s3, monkeyp
     assert (["s3://bucket/a.bin"], [b""]) == ([item.uri for item in page.objects], seen)
 
 
+@pytest.mark.parametrize("is_certain", [True, False])
 @pytest.mark.parametrize("body", [b"<Error><Code>InternalError</Code></Error>", b"<html>", b"", b"<ListBucketResult>"])
-async def test_listing_that_is_none_is_no_answer(server, s3, monkeypatch, body):
+async def test_listing_that_is_none_is_no_answer(server, s3, monkeypatch, body, is_certain):
     """A page of a proxy, half a page, or an error under a status of 200 say nothing of the objects."""
     from datacachalog.testing import _listings
     from datacachalog.testing._messages import Answer
 
     monkeypatch.setattr(_listings, "xml_answer", lambda _: Answer(200, {}, [memoryview(body)], len(body)))
+    if not is_certain:
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(StorageUnreachableError):
         await list_page(s3)
 
@@ -601,7 +606,8 @@ async def test_settings_without_a_question_need_no_botocore(server, s3):
         import asyncio, sys
         from datacachalog import AsyncCatalog, Dataset, S3Storage
         storage = S3Storage(endpoint_url={server.endpoint_url!r})
-        catalog = AsyncCatalog([Dataset("a", "s3://bucket/a.bin")], cache_dir=sys.argv[1], storage=storage)
+        datasets = [Dataset("a", "s3://bucket/a.bin"), Dataset("all", "s3://bucket/")]
+        catalog = AsyncCatalog(datasets, cache_dir=sys.argv[1], storage=storage)
         asyncio.run(catalog.fetch_all())
         print(sorted({{"aiobotocore", "aiohttp", "botocore"}} & set(sys.modules)))
     """
@@ -622,6 +628,17 @@ async def test_first_request_shows_the_way_to_the_others(server, s3, monkeypatch
         "accept-encoding" in request.headers and "amz-sdk-request" not in request.headers for request in server.requests
     ]
     assert ([True] * 3, [False, True, True]) == (agents, ours)
+
+
+async def test_listing_takes_the_way_that_is_known(server, s3, monkeypatch):
+    """What the client has resolved for an object of the bucket is good for its listing."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    async with opened(s3) as session:
+        await session.list_page("s3://bucket/")
+        await session.head("s3://bucket/a.bin")
+        page = await session.list_page("s3://bucket/")
+    by_client = ["amz-sdk-request" in request.headers for request in server.requests]
+    assert ([True, True, False], ["s3://bucket/a.bin"]) == (by_client, [found.uri for found in page.objects])
 
 
 async def test_session_token_is_sent_and_signed(serving, monkeypatch):
@@ -686,6 +703,29 @@ async def test_bucket_in_another_region_is_found(serving):
                 async with session.read(ReadRequest(uri="s3://bucket/a.bin", stop=2)) as outcome:
                     assert b"ok" == b"".join([chunk async for chunk in outcome.chunks])
     assert ["eu-central-1"] * 3 == regions[-3:]
+
+
+async def test_listing_of_a_bucket_in_another_region_is_found(serving):
+    """The client follows the redirect, and is asked from then on."""
+    regions: list[str] = []
+    listing = b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>"
+    there = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(listing) + listing
+    body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>"
+    elsewhere = b"HTTP/1.1 400 B\r\nx-amz-bucket-region: eu-central-1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            regions.append(re.search(r"Credential=[^/]+/\d+/([^/]+)/", head)[1])
+            writer.write(there if regions[-1] == "eu-central-1" else elsewhere)
+
+    async with serving(store) as origin:
+        storage = S3Storage(endpoint_url=f"http://127.0.0.1:{origin.port}", region="us-east-1")
+        async with opened(storage) as session:
+            for _ in range(2):
+                page = await session.list_page("s3://bucket/")
+                assert ["s3://bucket/a"] == [found.uri for found in page.objects]
+    assert "eu-central-1" == regions[-1]
 
 
 # -- credentials

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .._errors import CacheError, LockMismatchError
 from .._models import Dataset, FileMetadata
@@ -35,16 +35,31 @@ class Lookahead:
     asked: Mapping[str, int]
 
 
-async def entries_of(
-    datasets: Sequence[Dataset], selection: Selection, cache: CachePort
-) -> dict[CacheKey, CacheEntry | None]:
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What is cached of the datasets whose one object is known.
+
+    Args:
+        targets: the objects, by the dataset's name.
+        entries: the copies, by key; None where there is none.
+    """
+
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    entries: Mapping[CacheKey, CacheEntry | None] = field(default_factory=dict)
+
+
+async def copies_of(datasets: Sequence[Dataset], selection: Selection, cache: CachePort) -> Copies:
     """Read the sidecars of all datasets whose one object is known, together; none of them if one can't be read."""
+    targets: dict[str, Target] = {}
     try:
-        known = [selection.known(dataset) async for dataset in in_turns(datasets)]
-        keys = [target.key for target in known if target is not None]
-        return dict(zip(keys, await find_entries(cache, keys), strict=True)) if keys else {}
+        async for dataset in in_turns(datasets):
+            target = selection.known(dataset)
+            if target is not None:
+                targets[dataset.name] = target
+        keys = [target.key for target in targets.values()]
+        return Copies(targets, dict(zip(keys, await find_entries(cache, keys), strict=True)) if keys else {})
     except (CacheError, LockMismatchError):
-        return {}
+        return Copies()
 
 
 def is_listable(target: Target) -> bool:
@@ -68,22 +83,21 @@ async def look_ahead(
         requests: the way to the remote.
         unlistable: the beginnings of URIs below which the remote refuses to list; added to.
     """
-    entries = await entries_of(datasets, selection, cache)
+    copies = await copies_of(datasets, selection, cache)
     cached: dict[str, str] = {}
     missing: dict[str, str] = {}
-    async for dataset in in_turns(datasets if entries else ()):
-        target = selection.known(dataset)
-        if target is None or target.key not in entries or not is_listable(target):
+    async for name, target in in_turns(copies.targets.items()):
+        if not is_listable(target):
             continue
-        match decide_now(target, entries[target.key], is_forced=False, is_offline=requests.config.offline):
+        match decide_now(target, copies.entries[target.key], is_forced=False, is_offline=requests.config.offline):
             case Revalidate():
-                cached[target.key.uri] = dataset.name
+                cached[target.key.uri] = name
             case Download():
-                missing[target.key.uri] = dataset.name
+                missing[target.key.uri] = name
     # Not together: a fetch lists only for what is cached, and a plan is to tell in how many requests.
     confirming = await survey(cached, requests, unlistable)
     sizing = await survey(missing, requests, unlistable)
-    return Lookahead(entries, {**sizing.found, **confirming.found}, confirming.asked)
+    return Lookahead(copies.entries, {**sizing.found, **confirming.found}, confirming.asked)
 
 
 def decide_now(target: Target, entry: CacheEntry | None, *, is_forced: bool, is_offline: bool) -> Decision:

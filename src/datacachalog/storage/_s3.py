@@ -43,7 +43,7 @@ from ._multiplexed import Exchange
 from ._redacting import cause_of, text_of
 from ._s3_credentials import has_expired
 from ._s3_failures import ChecksumsRefusedError, error_of_answer, s3_failures
-from ._s3_listing import parse_list_page
+from ._s3_listing import looks_whole, parse_list_page
 from ._s3_settings import certain_settings
 from ._s3_versions import ORDER_NOTES, markers, note_order, version_page
 from ._s3_wire import LEFT_TO_THE_CLIENT, ThreadedWire, Wire, answer_fields, error_fields, error_fields_here
@@ -56,7 +56,16 @@ _CHECKSUM_FIELDS = {
     "ChecksumSHA256": "sha256",
     "ChecksumSHA1": "sha1",
 }
-_QUERY_OF_ARGUMENT = {"PartNumber": "partNumber", "VersionId": "versionId"}
+_QUERY_OF_ARGUMENT = {
+    "ContinuationToken": "continuation-token",
+    "EncodingType": "encoding-type",
+    "ListType": "list-type",
+    "MaxKeys": "max-keys",
+    "PartNumber": "partNumber",
+    "Prefix": "prefix",
+    "StartAfter": "start-after",
+    "VersionId": "versionId",
+}
 _HEADER_OF_ARGUMENT = {
     "Range": "range",
     "IfMatch": "if-match",
@@ -66,6 +75,7 @@ _HEADER_OF_ARGUMENT = {
 }
 _WITH_CHECKSUM = {"ChecksumMode": "ENABLED"}
 _LISTING_BODY = "datacachalog listing"
+_LONGEST_LISTING_BYTES = 16 * 1024 * 1024  # a thousand keys of 1024 bytes, each written as %XX, have a quarter of that
 _INLINE_LISTING_BYTES = 64 * 1024  # a millisecond's work, which takes less time than handing it to a thread
 _KEY_OF_THE_CUSTOMER = frozenset({"SSECustomerAlgorithm", "SSECustomerKey"})
 _ENCRYPTION_OF_NEW_OBJECTS = frozenset(
@@ -181,7 +191,7 @@ class S3Session(S3Writing):
 
     async def _head(self, uri: str, arguments: Mapping[str, Any], version_id: str | None) -> Mapping[str, Any]:
         async def ask(mode: Mapping[str, str]) -> Mapping[str, Any]:
-            sent = await self._send("HEAD", {**arguments, **mode})
+            sent = await self._send("HEAD", uri, {**arguments, **mode})
             if sent is None:
                 client = await self._connected(uri)
                 self._wire.watch(arguments["Bucket"], arguments["Key"])
@@ -207,7 +217,7 @@ class S3Session(S3Writing):
         is_long = request.stop is not None and request.start > 0 and request.stop - request.start > _LONG_BYTES
 
         async def ask(mode: Mapping[str, str]) -> tuple[ReadOutcome, Any]:
-            sent = await self._send("GET", {**arguments, **mode}, is_long=is_long)
+            sent = await self._send("GET", request.uri, {**arguments, **mode}, is_long=is_long)
             if sent is None:
                 return await self._ask_client(request, arguments, mode)
             try:
@@ -292,10 +302,22 @@ class S3Session(S3Writing):
         arguments = {"Bucket": bucket, "Prefix": key_prefix, "EncodingType": "url", **arguments}
         if self._storage.requester_pays:
             arguments["RequestPayer"] = "requester"
-        client = await self._connected(prefix)
+
+        async def ask() -> bytes:
+            sent = await self._send("GET", prefix, {**arguments, "Key": "", "ListType": 2})
+            if sent is None:
+                client = await self._connected(prefix)
+                answer = await client.list_objects_v2(**arguments)
+                return bytes(answer[_LISTING_BODY])
+            try:
+                if sent.head.status != 200:
+                    raise error_of_answer(prefix, await error_fields(sent))
+                return await sent.read_all(_LONGEST_LISTING_BYTES)
+            finally:
+                sent.close()
+
         with s3_failures(prefix):
-            answer = await self._signed(lambda: client.list_objects_v2(**arguments))
-            body = answer[_LISTING_BODY]
+            body = await self._signed(ask)
             if len(body) <= _INLINE_LISTING_BYTES:
                 return parse_list_page(body, f"s3://{bucket}/")
             return await anyio.to_thread.run_sync(parse_list_page, body, f"s3://{bucket}/", abandon_on_cancel=True)
@@ -355,7 +377,7 @@ class S3Session(S3Writing):
         return _metadata(answer, size=size, is_whole=True)
 
     async def _send(
-        self, method: str, arguments: Mapping[str, Any], *, is_long: bool = False
+        self, method: str, uri: str, arguments: Mapping[str, Any], *, is_long: bool = False
     ) -> Answer | BulkAnswer | None:
         """Send a request the short way; None if it is for the client to send."""
         if self._storage.key_of_the_customer:
@@ -374,7 +396,6 @@ class S3Session(S3Writing):
 
                 raise ClientError(refusal, f"{method.title()}Object")
             if not has_expired(refusal):
-                uri = f"s3://{arguments['Bucket']}/{arguments['Key']}"
                 raise error_of_answer(uri, refusal, arguments.get("VersionId"))
             return None  # so may the client
         return sent
@@ -506,7 +527,9 @@ class S3Session(S3Writing):
             except ValueError as error:  # "Invalid endpoint: …"
                 raise ConfigurationError(text_of(error)) from cause_of(error)
             client.meta.events.register("before-call.s3.HeadBucket", _ask_for_the_region_once)
-            client.meta.events.register_first("before-parse.s3.ListObjectsV2", _keep_listing_as_it_came)
+            # With a `*` for the service it goes before what botocore has for all operations of S3: a whole pass
+            # over the XML, to see whether a status of 200 stands over an error.
+            client.meta.events.register_first("before-parse.*.ListObjectsV2", _keep_listing_as_it_came)
             client.meta.events.register(ORDER_NOTES, note_order)
             return client, *findings
 
@@ -631,10 +654,11 @@ def _ask_for_the_region_once(params: Mapping[str, Any], **_: Any) -> None:
 
 
 def _keep_listing_as_it_came(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    """Take a listing away from botocore's parser, which would take ten times as long as ours."""
+    """Take a listing away from botocore's parsers, which would take ten times as long as ours."""
     if response_dict["status_code"] == 200:
-        customized_response_dict[_LISTING_BODY] = response_dict["body"]
-        response_dict["body"] = b""
+        body = customized_response_dict[_LISTING_BODY] = response_dict["body"]
+        if looks_whole(body):  # an error is botocore's to read, and to repeat the request for
+            response_dict["body"] = b""
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:

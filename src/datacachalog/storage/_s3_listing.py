@@ -16,6 +16,13 @@ from ..ports import ListedObject, ListPage
 
 _ROOT = "ListBucketResult"
 _OBJECT = "Contents"
+_LONGEST_PROLOGUE = 512  # an XML declaration and the root's name
+
+
+def looks_whole(body: bytes) -> bool:
+    """Whether an answer begins and ends as a page does, by a short look."""
+    name = _ROOT.encode()
+    return name in body[:_LONGEST_PROLOGUE] and body.rstrip().endswith(name + b">")
 
 
 def parse_list_page(body: bytes, root: str) -> ListPage:

@@ -73,7 +73,7 @@ class _Route:
         headers: Mapping[str, str],
     ) -> bytes:
         """Write a request, signed if the bucket's requests are."""
-        path, arguments = self.path + encode_path(key), encode_query(query)
+        path, arguments = self._path_of(key), encode_query(query)
         sent: Mapping[str, str] = {**headers, "user-agent": self.user_agent, "accept-encoding": "identity"}
         if self.signer is None or credentials is None:
             sent = {**sent, "host": self.host}
@@ -85,6 +85,10 @@ class _Route:
         if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
             raise ValueError("a header of the request would be two")
         return text.encode("latin-1")
+
+    def _path_of(self, key: str) -> str:
+        """Give the path of an object, or of the bucket if there is no key."""
+        return self.path + encode_path(key) if key else self.path.rstrip("/") or "/"
 
 
 @dataclass(slots=True)
@@ -201,7 +205,7 @@ class Wire:
         Args:
             method: `"GET"` or `"HEAD"`.
             bucket: it.
-            key: it, not encoded.
+            key: it, not encoded; empty to ask for the bucket itself.
             query: the arguments of the URL.
             headers: of S3 and of HTTP, in lower case.
             is_long: whether the answer is worth a thread of its own.
