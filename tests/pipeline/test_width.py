@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from datacachalog._pipeline.width import Width
+import pytest
+
+from datacachalog._pipeline import width as width_module
+from datacachalog._pipeline.width import Width, first_of
 
 MB = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(width_module, "_FIRST", 4)
+
+
+def test_it_begins_with_a_few():
+    """As many as there are processors: where two keep them busy, four only pass the interpreter's lock around."""
+    assert [2, 2, 3, 4, 4] == [first_of(processors) for processors in (1, 2, 3, 4, 64)]
 
 
 def observed(rates_and_cpu: list[tuple[float, float]], most: int = 64) -> list[int]:

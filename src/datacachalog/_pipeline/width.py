@@ -2,15 +2,22 @@
 
 A connection gives what the way and the server allow it: a distant store some tens of megabytes a second, so it takes
 many to fill a line. Where two or three keep the processor busy, the others only stand in each other's way. So it begins
-with a few, with more where answers are slow to begin, and doubles them while they bring more and the work leaves the
-processor time; a store that asks for slower requests gets fewer.
+with as many as there are processors, two to four, with more where answers are slow to begin, and doubles them while
+they bring more and the work leaves the processor time; a store that asks for slower requests gets fewer.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
-_FIRST = 4
+
+def first_of(processors: int) -> int:
+    """Give with how many to begin on a machine with so many processors, by what large objects took on two of them."""
+    return max(2, min(processors, 4))
+
+
+_FIRST = first_of(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 _FIRST_OF_FAR = 16
 _FAR_SECONDS = 0.01
 """From there on an answer comes from afar: one over a network nearby takes a few thousandths of a second."""
