@@ -59,7 +59,7 @@ from ._declarations import declare, out_of_date
 from ._evictor import Eviction, Evictor, evictor_of, files
 from ._failures import cache_failures
 from ._hops import in_thread
-from ._layout import CACHE_TAG, STATE_DIRECTORY, candidates, key_at, places
+from ._layout import CACHE_TAG, STATE_DIRECTORY, first_place, key_at, places
 from ._leases import hold, let_go
 from ._manifest import Limits
 from ._partials import Partial, begin, in_progress, missing_range, resumable
@@ -478,16 +478,16 @@ class FileCache:
         """Look for copies that may be asked for again."""
         found: list[CacheEntry | None] = []
         for key in keys:
-            place = next(candidates(key))
+            place = first_place(key)
             found.append(self._recent.find(key, self._sidecar_path(place), self._data_path(place), self._find))
         return found
 
     def _find(self, key: CacheKey) -> CacheEntry | None:
-        for place in candidates(key):  # nearly always the first
-            entry = self._read(place, key)
-            if entry is not None:
-                return entry
-        return None
+        entry = self._read(first_place(key), key)
+        if entry is None:
+            others = (self._read(place, key) for place in places(key)[1:])
+            entry = next((found for found in others if found is not None), None)
+        return entry
 
     def _read(self, place: str, key: CacheKey | None) -> CacheEntry | None:
         """Read the entry at a place; of any object if no key is given; None if its file isn't as it was published."""

@@ -73,6 +73,12 @@ def places(key: CacheKey) -> tuple[str, ...]:
     return tuple(candidates(key))
 
 
+@lru_cache(maxsize=4096)
+def first_place(key: CacheKey) -> str:
+    """Give the best of them, where nearly every copy lies; the others take as long to compute again."""
+    return next(candidates(key))
+
+
 def key_at(place: str, uri: str, version_id: str | None) -> CacheKey:
     """Give the key of an object whose copy lies at a place: its own one, or one below a `cache_path`."""
     for key in (CacheKey(uri), CacheKey(uri, version_id)):
