@@ -244,8 +244,8 @@ def test_ctrl_c_stops_the_workers_and_leaves_what_can_be_resumed(cluster, server
     catalog = catalog_of(server, "large")
 
     def interrupt() -> None:
-        stalled = 6 * len(directories)
-        server.wait_for(lambda requests: sum(r.is_stalled for r in requests) == stalled, timeout_seconds=30)
+        stalled = 4 * len(directories)  # of six parts each: how many are asked for at once is the machine's business
+        server.wait_for(lambda requests: sum(r.is_stalled for r in requests) >= stalled, timeout_seconds=30)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     interrupting = threading.Thread(target=interrupt)
