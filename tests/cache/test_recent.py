@@ -50,6 +50,14 @@ def reads_of(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return reads
 
 
+async def reads_of_two_looks(cache: FileCache, monkeypatch: pytest.MonkeyPatch, keys: list[CacheKey]) -> int:
+    """Look twice, and count the looks that take a thread."""
+    reads = reads_of(monkeypatch)
+    await cache.lookup(keys)
+    await cache.lookup(keys)
+    return len(reads)
+
+
 def sidecar(cache: FileCache) -> Path:
     return cache.cache_dir / ".datacachalog/meta/bucket/a.bin.json"
 
@@ -114,20 +122,14 @@ async def test_sidecar_that_was_just_written_is_read_again(cache, monkeypatch):
     """Another one could be written within the same tick of the clock, over the same inode."""
     monkeypatch.setattr(_recent, "_SETTLED_NS", 3600 * 10**9)
     await publish(cache)
-    reads = reads_of(monkeypatch)
-    await cache.lookup([KEY])
-    await cache.lookup([KEY])
-    assert 2 == len(reads)
+    assert 2 == await reads_of_two_looks(cache, monkeypatch, [KEY])
 
 
 async def test_file_system_that_may_have_to_ask_somebody_takes_a_thread(cache, monkeypatch):
     """One over a network, say: it could keep the event loop waiting."""
     monkeypatch.setattr(_recent, "is_local", lambda device: False)
     await publish(cache)
-    reads = reads_of(monkeypatch)
-    await cache.lookup([KEY])
-    await cache.lookup([KEY])
-    assert 2 == len(reads)
+    assert 2 == await reads_of_two_looks(cache, monkeypatch, [KEY])
 
 
 async def test_sidecar_behind_a_link_is_read_again(cache, monkeypatch):
@@ -136,10 +138,7 @@ async def test_sidecar_behind_a_link_is_read_again(cache, monkeypatch):
     sidecar(cache).rename(cache.cache_dir / "elsewhere")
     sidecar(cache).symlink_to(cache.cache_dir / "elsewhere")
     await anyio.sleep(0.02)
-    reads = reads_of(monkeypatch)
-    await cache.lookup([KEY])
-    await cache.lookup([KEY])
-    assert 2 == len(reads)
+    assert 2 == await reads_of_two_looks(cache, monkeypatch, [KEY])
 
 
 async def test_many_are_looked_up_in_a_thread(cache, monkeypatch):
@@ -147,10 +146,7 @@ async def test_many_are_looked_up_in_a_thread(cache, monkeypatch):
     keys = [CacheKey(f"s3://bucket/{number}") for number in range(_recent.MOST_AT_ONCE + 1)]
     for key in keys:
         await publish(cache, key=key)
-    reads = reads_of(monkeypatch)
-    await cache.lookup(keys)
-    await cache.lookup(keys)
-    assert 2 == len(reads)
+    assert 2 == await reads_of_two_looks(cache, monkeypatch, keys)
 
 
 async def test_copy_at_its_second_place_is_not_remembered(cache, monkeypatch):

@@ -683,10 +683,8 @@ async def test_a_proxy_of_the_environment_is_used(serving, monkeypatch):
     assert [b"GET http://store.example.com/bucket/a.bin HTTP/1.1"] == asked
 
 
-async def test_bucket_in_another_region_is_found(serving):
-    """A redirect to the bucket's region is followed, and the requests after it go there at once."""
-    regions: list[str] = []
-    there = b'HTTP/1.1 206 P\r\nETag: "e"\r\nContent-Range: bytes 0-1/2\r\nContent-Length: 2\r\n\r\nok'
+def store_in_frankfurt(there: bytes, regions: list[str]) -> Any:
+    """A store that answers what is signed for eu-central-1 and redirects all else; notes what each was signed for."""
     body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>"
     elsewhere = b"HTTP/1.1 400 B\r\nx-amz-bucket-region: eu-central-1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
@@ -696,7 +694,14 @@ async def test_bucket_in_another_region_is_found(serving):
             regions.append(re.search(r"Credential=[^/]+/\d+/([^/]+)/", head)[1])
             writer.write(there if regions[-1] == "eu-central-1" else elsewhere)
 
-    async with serving(store) as origin:
+    return store
+
+
+async def test_bucket_in_another_region_is_found(serving):
+    """A redirect to the bucket's region is followed, and the requests after it go there at once."""
+    regions: list[str] = []
+    there = b'HTTP/1.1 206 P\r\nETag: "e"\r\nContent-Range: bytes 0-1/2\r\nContent-Length: 2\r\n\r\nok'
+    async with serving(store_in_frankfurt(there, regions)) as origin:
         storage = S3Storage(endpoint_url=f"http://127.0.0.1:{origin.port}", region="us-east-1")
         async with opened(storage) as session:
             for _ in range(3):
@@ -710,16 +715,7 @@ async def test_listing_of_a_bucket_in_another_region_is_found(serving):
     regions: list[str] = []
     listing = b"<ListBucketResult><Contents><Key>a</Key><Size>1</Size></Contents></ListBucketResult>"
     there = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(listing) + listing
-    body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>"
-    elsewhere = b"HTTP/1.1 400 B\r\nx-amz-bucket-region: eu-central-1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-
-    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
-        while True:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            regions.append(re.search(r"Credential=[^/]+/\d+/([^/]+)/", head)[1])
-            writer.write(there if regions[-1] == "eu-central-1" else elsewhere)
-
-    async with serving(store) as origin:
+    async with serving(store_in_frankfurt(there, regions)) as origin:
         storage = S3Storage(endpoint_url=f"http://127.0.0.1:{origin.port}", region="us-east-1")
         async with opened(storage) as session:
             for _ in range(2):
