@@ -162,6 +162,25 @@ async def test_object_whose_credentials_expire_midway_comes_whole(keyed, make_lo
     assert sum(r.bytes_sent for r in keyed.requests if r.status in (200, 206) and r.method == "GET") == len(CONTENT)
 
 
+async def test_first_listing_looks_for_other_credentials_too(keyed, make_login):
+    """Also where it is what the client is made for, and these have expired by the time that it is sent."""
+    login = make_login(SharedFile)
+    keyed.issue_access_key("second")
+    keyed.expire_access_key("second")
+
+    async with login.storage(endpoint_url=keyed.endpoint_url).connect(CatalogConfig()) as session:
+        make_client = session._make_client
+
+        def make_client_in_time(uri: str) -> Any:
+            made = make_client(uri)
+            login.write("second")
+            return made
+
+        session._make_client = make_client_in_time
+        page = await session.list_page("s3://bucket/")
+    assert ([URI], [400, 200]) == ([found.uri for found in page.objects], [r.status for r in keyed.requests])
+
+
 async def test_credentials_are_looked_for_once_for_all_requests_that_were_refused(keyed, make_login, tmp_path):
     """However many parts are refused at the same moment, the provider is asked once for all of them."""
     login = make_login(Process)

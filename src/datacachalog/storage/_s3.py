@@ -303,12 +303,10 @@ class S3Session(S3Writing):
         if self._storage.requester_pays:
             arguments["RequestPayer"] = "requester"
 
-        async def ask() -> bytes:
+        async def ask() -> bytes | None:
             sent = await self._send("GET", prefix, {**arguments, "Key": "", "ListType": 2})
             if sent is None:
-                client = await self._connected(prefix)
-                answer = await client.list_objects_v2(**arguments)
-                return bytes(answer[_LISTING_BODY])
+                return None
             try:
                 if sent.head.status != 200:
                     raise error_of_answer(prefix, await error_fields(sent))
@@ -318,6 +316,10 @@ class S3Session(S3Writing):
 
         with s3_failures(prefix):
             body = await self._signed(ask)
+            if body is None:
+                client = await self._connected(prefix)  # before it is asked: its credentials may have to be renewed
+                answer = await self._signed(lambda: client.list_objects_v2(**arguments))
+                body = bytes(answer[_LISTING_BODY])
             if len(body) <= _INLINE_LISTING_BYTES:
                 return parse_list_page(body, f"s3://{bucket}/")
             return await anyio.to_thread.run_sync(parse_list_page, body, f"s3://{bucket}/", abandon_on_cancel=True)
