@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..ports import CacheEntry, CacheKey
+from ._mounts import parse_mounts, read_mounts
 from ._removal import is_as_published
 
 MOST_AT_ONCE = 16
@@ -123,19 +124,15 @@ def is_local(device: int) -> bool:
         device: its number, as `st_dev`.
     """
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return is_local_by(file.read(), f"{os.major(device)}:{os.minor(device)}")
+        return is_local_by(read_mounts(), f"{os.major(device)}:{os.minor(device)}")
     except OSError:
         return False
 
 
 def is_local_by(mounts: str, number: str) -> bool:
-    """The same, by the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)) and the device's two numbers."""
-    for line in mounts.splitlines():
-        own, _, source = line.partition(" - ")
-        if own.split(" ")[2:3] == [number]:
-            return source.partition(" ")[0] in _LOCAL_FILE_SYSTEMS
-    return False
+    """The same, by the text of `read_mounts` and the device's two numbers."""
+    kinds = (mount.kind for mount in parse_mounts(mounts) if mount.device == number)
+    return next(kinds, None) in _LOCAL_FILE_SYSTEMS
 
 
 _recents: dict[str, Recent] = {}

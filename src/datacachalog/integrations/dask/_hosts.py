@@ -8,7 +8,6 @@ empty, taking one for two only costs a look into it, so what isn't known to be s
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -18,6 +17,7 @@ from distributed import Worker
 from distributed.comm.addressing import get_address_host
 
 from ...cache import FileCache
+from ...cache._mounts import parse_mounts, read_mounts
 from ...ports import CachePort
 
 HostOf: TypeAlias = Callable[[Worker], str] | None
@@ -53,8 +53,7 @@ async def seat_of(worker: Worker, cache: CachePort, host_of: HostOf) -> Seat:
 def _seat_in(machine: str, directory: str) -> Seat:
     directory = os.path.realpath(directory)
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            shared = shared_place(directory, file.read())
+        shared = shared_place(directory, read_mounts())
     except OSError:
         shared = None
     return Seat(machine, directory) if shared is None else Seat("", shared)
@@ -65,25 +64,16 @@ def shared_place(directory: str, mounts: str) -> str | None:
 
     Args:
         directory: absolute, without links.
-        mounts: the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+        mounts: the text of `read_mounts`.
     """
     best, found = "", None
-    for line in mounts.splitlines():
-        own, _, source = line.partition(" - ")
-        fields, described = own.split(" "), source.split(" ")
-        if len(fields) < 5 or len(described) < 2:
-            continue
-        root, point = _unescaped(fields[3]).rstrip("/"), _unescaped(fields[4]).rstrip("/")
-        is_inside = directory == point or directory.startswith(f"{point}/")
-        if is_inside and len(point) >= len(best):  # of two mounts at one place, the later one is seen
-            best = point
-            is_shared = described[0] in _SHARED_FILE_SYSTEMS
-            found = f"{_unescaped(described[1])}{root}{directory[len(point) :]}" if is_shared else None
+    for mount in parse_mounts(mounts):
+        is_inside = directory == mount.point or directory.startswith(f"{mount.point}/")
+        if is_inside and len(mount.point) >= len(best):  # of two mounts at one place, the later one is seen
+            best = mount.point
+            is_shared = mount.kind in _SHARED_FILE_SYSTEMS
+            found = f"{mount.source}{mount.root}{directory[len(mount.point) :]}" if is_shared else None
     return found
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def names_of(seats: set[Seat]) -> dict[Seat, str]:
